@@ -1,0 +1,37 @@
+"""What every part of the project agrees on: the classes, the networks, and the names of their inputs and outputs.
+
+This module is the only owner of these facts. Training, export, Triton's configurations, the client and the
+web page all read them from here.
+"""
+
+CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
+"""Class names in the order of the probabilities: index i of every output is CLASSES[i]."""
+
+NETWORKS = ("custom", "resnet50")
+"""The networks that are trained and served; the first one answers when a request names none."""
+
+PREPROCESS = "preprocess"
+"""Triton model that turns encoded image bytes into pixels."""
+
+IMAGE_INPUT = "image"
+"""Input of preprocess and of the ensembles: BYTES, shape [batch, 1], one encoded PNG or JPEG each."""
+
+PIXELS = "pixels"
+"""Output of preprocess, input of the networks: FP32, shape [batch, size, size, 3], RGB in [0, 1]."""
+
+PROBABILITIES = "probabilities"
+"""Output of the networks and the ensembles: FP32, shape [batch, 4], each row sums to 1."""
+
+DATA_SOURCE = "data_source"
+"""Parameter of the ensembles' Triton configuration: the name of the data set that the network was trained on."""
+
+PHANTOM = "phantom"
+"""The value of DATA_SOURCE and of the param prepare.source for synthetic training images."""
+
+DISCLAIMER = "For research and education only. Not a medical device: do not use for diagnosis or treatment."
+"""Shown with every prediction."""
+
+
+def ensemble(network: str) -> str:
+    """Return the name of the Triton ensemble that serves a network: encoded bytes in, probabilities out."""
+    return f"classify_{network}"
