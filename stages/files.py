@@ -1,0 +1,56 @@
+"""Files and folders that are either whole or absent: written under a temporary name, then renamed."""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary path on the same file system; when the block ends well, rename it to `path`.
+
+    The block writes a file or a folder there. A previous file or folder of that name is replaced; when the block
+    raises, it stays as it was and nothing is left of the new one.
+
+    Args:
+        path: the final name; missing parent folders are made.
+
+    Raises:
+        OSError: when the disk is full or the folder is not writable.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=path.parent))
+    try:
+        new = scratch / path.name
+        yield new
+        if new.is_dir() and path.exists():
+            path.rename(scratch / "previous")
+        new.replace(path)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write text to a file, replacing it as a whole."""
+    with replacing(path) as new, new.open("w", encoding="utf-8") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def write_json(path: Path, value) -> None:
+    """Write a value as indented JSON, floats rounded to 6 digits so that metrics stay readable."""
+    write_text(path, json.dumps(rounded(value), indent=2, ensure_ascii=False) + "\n")
+
+
+def rounded(value):
+    """Return a copy of nested dicts and lists with every float rounded to 6 digits."""
+    if isinstance(value, dict):
+        return {key: rounded(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [rounded(item) for item in value]
+    return round(value, 6) if isinstance(value, float) else value
