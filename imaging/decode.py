@@ -1,0 +1,231 @@
+"""Any image file a user may bring -> PNG or JPEG bytes that every decoder of the project reads the same way.
+
+    from imaging import decode
+    encoded = decode.read("scan.tif")          # or decode.canonical(bytes)
+
+prepare, client and webapp read images through this module only, so a file is judged the same in training and in
+serving. Safe to call from several threads; changes no setting of Pillow.
+"""
+
+import hashlib
+import io
+import stat
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from imaging import depth, metadata
+
+MAX_BYTES = 10 * 1024 * 1024
+"""Largest file, in bytes."""
+MAX_PIXELS = 4096 * 4096
+"""Most pixels (width times height), read from the header before anything is decoded."""
+MAX_SIDE = 16384
+"""Longest side in pixels: libpng, which TensorFlow uses, refuses PNGs of more than a million."""
+MIN_SIDE = 16
+"""Shortest side in pixels: anything smaller is an icon."""
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+"""File name endings that find() takes for images, in lower case."""
+
+CODES = (
+    "empty_file",
+    "file_too_large",
+    "unsupported_format",
+    "corrupt_image",
+    "image_too_small",
+    "image_too_large",
+    "multiple_frames",
+)
+"""Every value that ImageError.code can have."""
+
+FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF")
+ACCEPTED = "a PNG, JPEG, BMP, WebP, TIFF or GIF file"
+SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
+# What people send most often instead of a picture: (offset, bytes, name).
+STRANGERS = (
+    (128, b"DICM", "a DICOM file"),
+    (0, b"%PDF", "a PDF document"),
+    (0, b"%!PS", "a PostScript file"),
+    (4, b"ftypheic", "a HEIC photo"),
+    (4, b"ftypavif", "an AVIF picture"),
+    (0, b"\x1f\x8b", "a gzip file (perhaps NIfTI)"),
+    (0, b"PK\x03\x04", "a zip archive"),
+)
+
+
+class ImageError(ValueError):
+    """A file that cannot be used as an image; the message says what was expected, what came and what to do.
+
+    Attributes: `code`, one of CODES, stable for programs. The message never contains file names or metadata.
+    """
+
+    def __init__(self, code: str, message: str):
+        super().__init__(code, message)
+        self.code = code
+
+    def __str__(self) -> str:
+        return self.args[1]
+
+
+def canonical(data: bytes) -> bytes:
+    """Turn the bytes of any supported file into an 8-bit grey or RGB PNG or JPEG without metadata.
+
+    The pixels of 8-bit grey and RGB JPEG and PNG files are kept as they were compressed; everything else, and every
+    picture whose EXIF says that it is turned, is written as PNG. The whole picture is decoded once as a check. Formats
+    are limited to PNG, JPEG (of MPO the first picture), BMP, WebP, TIFF and GIF.
+    Damage inside JPEG data that keeps the structure whole cannot be seen: libjpeg bridges it with a warning only.
+    Raises ImageError.
+    """
+    _check_bytes(data)
+    with _opened(data) as image:
+        kept = _without_metadata(image, data)
+        if kept is None:
+            image.load()
+            return _png(depth.to_8_bit(ImageOps.exif_transpose(image)))
+        with Image.open(io.BytesIO(kept), formats=FORMATS) as check:
+            check.load()
+        return kept
+
+
+def read(path: str | Path) -> bytes:
+    """Read an image file and return its canonical() bytes; at most MAX_BYTES + 1 bytes are ever read.
+
+    Raises ImageError, and FileNotFoundError, IsADirectoryError, PermissionError or OSError with a message for users.
+    """
+    path = Path(path)
+    try:
+        status = path.stat()
+        if stat.S_ISDIR(status.st_mode):
+            raise IsADirectoryError(f"Expected an image file. Received: {path}, a folder. Name one file in it.")
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(f"Expected an image file. Received: {path}, a device or pipe. Name a regular file.")
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise FileNotFoundError(f"Expected an image file. Received: {path}, which does not exist. Check it.") from None
+    except PermissionError:
+        raise PermissionError(f"Expected a readable file. Received: {path}. Give yourself read permission.") from None
+    return canonical(data)
+
+
+def find(folder: str | Path, recursive: bool = False) -> list[Path]:
+    """List the files in a folder that end in one of SUFFIXES (in any case), sorted by path; hidden ones are left out.
+
+    Raises NotADirectoryError if there is no such folder.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise NotADirectoryError(f"Expected a folder of images. Received: {folder}, which is none. Check the path.")
+    paths = folder.rglob("*") if recursive else folder.glob("*")
+    return sorted(path for path in paths if _is_visible_image(path, folder))
+
+
+def digest(data: bytes) -> str:
+    """Return the SHA-256 of bytes as 64 hexadecimal digits: the name of an image in logs and manifests."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def thumbnail(data: bytes, size: int = 32) -> np.ndarray:
+    """Return a picture as float32 [size, size], grey in [0, 1], squeezed to a square, to find near-duplicates.
+
+    `data` is what canonical() returned. A JPEG is decoded at a reduced scale, which makes it several times faster.
+    Raises ImageError.
+    """
+    _check_bytes(data)
+    with _opened(data) as image:
+        image.draft("L", (2 * size, 2 * size))
+        grey = image.convert("L").resize((size, size), Image.Resampling.BOX)
+        return np.asarray(grey, np.float32) / 255
+
+
+def _check_bytes(data):
+    if not data:
+        raise ImageError("empty_file", f"Expected {ACCEPTED}. Received: 0 bytes. Choose the file again.")
+    if len(data) > MAX_BYTES:
+        raise ImageError(
+            "file_too_large",
+            f"Expected at most {MAX_BYTES} bytes. Received: more. Export the slice at a smaller size or as JPEG.",
+        )
+
+
+@contextmanager
+def _opened(data):
+    """Yield the image with its header read and its limits checked; what goes wrong inside becomes an ImageError."""
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            _check_shape(image)
+            yield image
+    except (ImageError, MemoryError):
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise _too_large("a header that announces far more") from error
+    except Exception as error:  # on bad bytes Pillow raises OSError, SyntaxError, KeyError, struct.error and more
+        raise _unreadable(data, error) from error
+
+
+def _check_shape(image):
+    width, height = image.size
+    if width * height > MAX_PIXELS or max(image.size) > MAX_SIDE:
+        raise _too_large(f"{width} x {height}")
+    if min(image.size) < MIN_SIDE:
+        raise ImageError(
+            "image_too_small",
+            f"Expected at least {MIN_SIDE} x {MIN_SIDE} pixels. Received: {width} x {height}. Send the original slice.",
+        )
+    # MPO is a JPEG from a phone, whose further frames are depth maps or previews of the first.
+    if image.format != "MPO" and getattr(image, "is_animated", False):
+        raise ImageError(
+            "multiple_frames",
+            f"Expected one picture. Received: a {image.format} file with several frames or pages. Export one of them.",
+        )
+
+
+def _too_large(received):
+    return ImageError(
+        "image_too_large",
+        f"Expected at most {MAX_PIXELS} pixels (such as 4096 x 4096) and no side over {MAX_SIDE}. "
+        f"Received: {received}. Export a smaller image.",
+    )
+
+
+def _unreadable(data, error):
+    if data.startswith(SIGNATURES) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP"):
+        reason = f" ({error})" if type(error) is ValueError else ""
+        return ImageError(
+            "corrupt_image",
+            f"Expected a complete image. Received: a file that starts like one but cannot be decoded{reason}. "
+            "Copy or export it again, preferably as PNG.",
+        )
+    names = [name for offset, start, name in STRANGERS if data[offset:].startswith(start)]
+    return ImageError(
+        "unsupported_format",
+        f"Expected {ACCEPTED}. Received: {(names or ['something else'])[0]}. Export the slice as PNG.",
+    )
+
+
+def _without_metadata(image, data):
+    """Return the file with metadata dropped, or None if its pixels have to be written again."""
+    if image.format in ("JPEG", "MPO"):
+        segments = metadata.jpeg_segments(data)
+        plain, strip = image.mode in ("L", "RGB") and metadata.jpeg_is_common(segments), metadata.strip_jpeg
+    elif image.format == "PNG":
+        segments = metadata.png_chunks(data)
+        plain, strip = metadata.png_is_plain(segments), metadata.strip_png
+    else:
+        return None
+    turned = image.getexif().get(0x0112, 1) in range(2, 9)
+    return strip(segments) if plain and not turned else None
+
+
+def _png(image):
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _is_visible_image(path, folder):
+    hidden = any(part.startswith(".") for part in path.relative_to(folder).parts)
+    return not hidden and path.suffix.lower() in SUFFIXES and path.is_file()

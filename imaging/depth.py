@@ -1,0 +1,70 @@
+"""Pixels of any kind that Pillow reads -> 8-bit grey or RGB."""
+
+import numpy as np
+from PIL import Image
+
+PERCENTILES = (0.5, 99.5)
+"""The grey values that become 0 and 255 when an image has more than 8 bits."""
+
+DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
+ALPHA_MODES = ("RGBA", "RGBa", "LA", "La", "PA")
+WHITE_IS_ZERO = 0
+PHOTOMETRIC = 262
+
+
+def to_8_bit(image: Image.Image) -> Image.Image:
+    """Convert a loaded image of any mode to mode L or RGB, without metadata.
+
+    Transparent parts become black, the background of an MRI slice. CMYK, YCbCr and palettes become RGB; colour
+    profiles (ICC) are ignored, because the training images carry none. More than 8 bits: see window().
+    Raises ValueError for modes that have no conversion (LAB), for a deep image without one finite pixel, and for 16-bit
+    colour that uses so few of its bits that 8 of them show nothing.
+    """
+    if image.mode in DEEP_MODES:
+        return Image.fromarray(window(_deep_pixels(image)))
+    if image.mode in ALPHA_MODES or "transparency" in image.info:
+        result = _on_black(image)
+    else:
+        result = image.convert("L" if image.mode in ("1", "L") else "RGB")
+    result.info = {}
+    return result
+
+
+def window(pixels: np.ndarray) -> np.ndarray:
+    """Scale grey values [H, W] of any range to uint8 [H, W], from the 0.5th to the 99.5th percentile.
+
+    MRI intensities have no unit and scanners use 10 to 16 bits, so the range must come from the image. Percentiles
+    rather than minimum and maximum, because one hot pixel or a burnt-in label at 65535 would leave the brain black;
+    nnU-Net clips CT at the same two (Isensee et al., Nature Methods 2021). Where they coincide (a small object on an
+    empty background) minimum and maximum are used. A constant image becomes 0. NaN and infinity become 0 and don't
+    count.
+    Raises ValueError if no pixel is finite.
+    """
+    pixels = np.asarray(pixels, np.float64)
+    finite = np.isfinite(pixels)
+    if not finite.any():
+        raise ValueError("none of its pixels is a finite number")
+    low, high = np.percentile(pixels[finite], PERCENTILES)
+    if low == high:
+        low, high = pixels[finite].min(), pixels[finite].max()
+    if low == high:
+        return np.zeros(pixels.shape, np.uint8)
+    scaled = np.where(finite, (pixels - low) / (high - low), 0.0)
+    return np.rint(255 * np.clip(scaled, 0, 1)).astype(np.uint8)
+
+
+def _deep_pixels(image):
+    pixels = np.asarray(image).astype(np.float64)
+    if "transparency" in image.info:
+        pixels[pixels == image.info["transparency"]] = np.nan
+    # Pillow inverts 8-bit TIFFs whose zero is white but not deeper ones.
+    if image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO:
+        pixels = -pixels
+    return pixels
+
+
+def _on_black(image):
+    grey = image.mode in ("L", "LA", "La", "1")
+    image = image.convert("RGBA")
+    black = Image.new("RGBA", image.size, (0, 0, 0, 255))
+    return Image.alpha_composite(black, image).convert("L" if grey else "RGB")
