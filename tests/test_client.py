@@ -1,0 +1,187 @@
+"""The client where no Triton answers: real sockets that refuse, swallow, drip, or answer with errors."""
+
+import http.server
+import io
+import json
+import socket
+import threading
+import time
+from contextlib import contextmanager, suppress
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import client
+from client import __main__ as command
+from client.classifier import _prediction
+from imaging import contract
+
+
+@pytest.fixture(scope="module")
+def scan():
+    """Bytes of a PNG that imaging accepts."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.tile(np.arange(64, dtype=np.uint8), (64, 1))).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+@contextmanager
+def listening():
+    """A port that accepts connections and never answers, as a stopped server does."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield f"127.0.0.1:{server.getsockname()[1]}"
+
+
+@contextmanager
+def answering(status, body, pause=0.0):
+    """A server that gives every request the same answer, byte by byte if a pause is given."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            for byte in body:
+                time.sleep(pause)
+                self.wfile.write(bytes([byte]))
+
+        def handle(self):
+            with suppress(OSError):  # the client hung up, which is what some tests are about
+                super().handle()
+
+        def log_message(self, *args):
+            pass
+
+        do_GET = do_POST  # noqa: N815
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        yield f"127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def refused():
+    """An address where nothing listens."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return f"127.0.0.1:{server.getsockname()[1]}"
+
+
+def test_a_refused_connection_is_unavailable(scan):
+    with pytest.raises(client.ServerUnavailable, match="make serve") as caught:
+        client.Classifier(refused()).classify(scan)
+    assert caught.value.code == "server_unavailable" and "refused" in caught.value.detail
+
+
+@pytest.mark.parametrize("call", ["classify", "models", "describe"])
+def test_the_deadline_holds_when_nothing_answers(scan, call):
+    with listening() as url:
+        ask = getattr(client.Classifier(url, timeout=0.3), call)
+        started = time.monotonic()
+        with pytest.raises(client.DeadlineExceeded):
+            ask(*{"classify": [scan], "models": [], "describe": ["custom"]}[call])
+    assert 0.2 < time.monotonic() - started < 1.0
+
+
+def test_the_deadline_holds_when_the_answer_drips(scan):
+    with answering(200, b"x" * 1000, pause=0.05) as url:
+        started = time.monotonic()
+        with pytest.raises(client.DeadlineExceeded):
+            client.Classifier(url, timeout=0.4).classify(scan)
+    assert time.monotonic() - started < 1.2
+
+
+def test_the_deadline_holds_in_many_threads_at_once(scan):
+    with listening() as url:
+        classifier, codes = client.Classifier(url, timeout=0.3), []
+
+        def ask():
+            with pytest.raises(client.DeadlineExceeded):
+                classifier.classify(scan)
+            codes.append(1)
+
+        threads = [threading.Thread(target=ask) for _ in range(8)]
+        started = time.monotonic()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(5)
+    assert len(codes) == 8 and time.monotonic() - started < 2
+
+
+ANSWERS = [
+    (503, "Exceeds maximum queue size", "server_unavailable"),
+    (503, "in ensemble 'classify_custom', Request timeout expired", "deadline_exceeded"),
+    (500, "{{function_node __inference_1}} Unknown image file format. [[{{node DecodeImage}}]]", "corrupt_image"),
+    (400, "in ensemble 'classify_custom', preprocess: Invalid PNG. Failed to initialize decoder", "corrupt_image"),
+    (500, "Stub process 'custom_0_0' is not healthy.", "server_error"),
+    (400, "unexpected shape for input 'image' for model 'classify_custom'", "server_error"),
+    (404, "Request for unknown model: 'classify_custom' is not found", "unknown_model"),
+    (400, "Request for unknown model: 'classify_custom' has no available versions", "unknown_model"),
+]
+
+
+@pytest.mark.parametrize(("status", "text", "code"), ANSWERS)
+def test_every_answer_has_its_code_and_hides_the_text_of_the_server(scan, status, text, code):
+    body = json.dumps({"error": text}).encode()
+    with answering(status, body) as url, pytest.raises(client.ClientError) as caught:
+        client.Classifier(url).classify(scan)
+    assert caught.value.code == code
+    assert text in caught.value.detail and text not in str(caught.value)
+
+
+def test_something_that_is_no_triton_is_a_server_error(scan):
+    match = "no working inference server"
+    with answering(200, b"<html>hello</html>") as url, pytest.raises(client.ServerError, match=match):
+        client.Classifier(url).classify(scan)
+
+
+def test_an_unknown_model_lists_the_known_ones(scan):
+    with pytest.raises(client.UnknownModel, match="custom, resnet50.*vgg"):
+        client.Classifier(refused()).classify(scan, "vgg")
+
+
+@pytest.mark.parametrize(("data", "code"), [(b"", "empty_file"), (b"%PDF-1.4 and more", "unsupported_format")])
+def test_a_bad_file_keeps_the_code_of_imaging_and_asks_no_server(data, code):
+    with pytest.raises(client.BadImage) as caught:
+        client.Classifier(refused()).classify(data)
+    assert caught.value.code == code
+
+
+@pytest.mark.parametrize("url", ["http://127.0.0.1:8000", "127.0.0.1", "", "host:port"])
+def test_a_wrong_url_is_refused_at_once(url):
+    with pytest.raises(ValueError, match="host:port"):
+        client.Classifier(url)
+
+
+@pytest.mark.parametrize("row", [[0.5, 0.5, 0.5, 0.5], [np.nan, 0, 0, 1], [-0.5, 0.5, 0.5, 0.5], [1.0]])
+def test_numbers_that_are_no_probabilities_are_refused(row):
+    with pytest.raises(client.ServerError):
+        _prediction(np.array([row], np.float32), "custom")
+
+
+def test_a_prediction_names_the_most_probable_class():
+    prediction = _prediction(np.array([[0.1, 0.2, 0.3, 0.4]], np.float32), "custom")
+    assert prediction.label == contract.CLASSES[3]
+    assert list(prediction.probabilities) == list(contract.CLASSES)
+    assert prediction.confidence == prediction.probabilities[prediction.label]
+
+
+def test_is_live_is_false_where_nothing_listens():
+    assert client.Classifier(refused()).is_live() is False
+
+
+def test_the_command_says_once_that_the_server_is_down(tmp_path, scan, capsys):
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(scan)
+    assert command.main([str(tmp_path), "--url", refused()]) == 1
+    output = capsys.readouterr()
+    assert output.err.count("make serve") == 1 and output.err.count(contract.DISCLAIMER) == 1 and not output.out
+
+
+@pytest.mark.parametrize("extra", [["--model", "vgg"], ["--url", "http://x:1"], ["--timeout", "0"], []])
+def test_a_mistake_in_the_command_is_exit_code_2(tmp_path, extra):
+    with pytest.raises(SystemExit) as caught:
+        command.main([str(tmp_path), *extra])  # without extra: a folder that holds no image
+    assert caught.value.code == 2
