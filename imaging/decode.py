@@ -17,6 +17,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from imaging import depth, metadata
+from imaging.errors import ImageError, corrupt
 
 MAX_BYTES = 10 * 1024 * 1024
 """Largest file, in bytes."""
@@ -30,20 +31,9 @@ MIN_SIDE = 16
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif")
 """File name endings that find() takes for images, in lower case."""
 
-CODES = (
-    "empty_file",
-    "file_too_large",
-    "unsupported_format",
-    "corrupt_image",
-    "image_too_small",
-    "image_too_large",
-    "multiple_frames",
-)
-"""Every value that ImageError.code can have."""
-
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF")
 ACCEPTED = "a PNG, JPEG, BMP, WebP, TIFF or GIF file"
-SIGNATURES = (b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff", b"BM", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
+SIGNATURES = (metadata.PNG_SIGNATURE, metadata.JPEG_SIGNATURE, b"BM", b"GIF87a", b"GIF89a", b"II*\0", b"MM\0*")
 # What people send most often instead of a picture: (offset, bytes, name).
 STRANGERS = (
     (128, b"DICM", "a DICOM file"),
@@ -55,19 +45,7 @@ STRANGERS = (
     (0, b"PK\x03\x04", "a zip archive"),
 )
 
-
-class ImageError(ValueError):
-    """A file that cannot be used as an image; the message says what was expected, what came and what to do.
-
-    Attributes: `code`, one of CODES, stable for programs. The message never contains file names or metadata.
-    """
-
-    def __init__(self, code: str, message: str):
-        super().__init__(code, message)
-        self.code = code
-
-    def __str__(self) -> str:
-        return self.args[1]
+ORIENTATION, UPRIGHT, TURNED = 0x0112, 1, range(2, 9)  # the EXIF tag and its values
 
 
 def canonical(data: bytes) -> bytes:
@@ -80,8 +58,9 @@ def canonical(data: bytes) -> bytes:
     Raises ImageError.
     """
     _check_bytes(data)
+    structure = metadata.structure(data)
     with _opened(data) as image:
-        kept = _without_metadata(image, data)
+        kept = _without_metadata(image, data, structure)
         if kept is None:
             image.load()
             return _png(depth.to_8_bit(ImageOps.exif_transpose(image)))
@@ -163,7 +142,7 @@ def _opened(data):
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise _too_large("a header that announces far more") from error
     except Exception as error:  # on bad bytes Pillow raises OSError, SyntaxError, KeyError, struct.error and more
-        raise _unreadable(data, error) from error
+        raise _unreadable(data) from error
 
 
 def _check_shape(image):
@@ -191,14 +170,9 @@ def _too_large(received):
     )
 
 
-def _unreadable(data, error):
+def _unreadable(data):
     if data.startswith(SIGNATURES) or (data[:4] == b"RIFF" and data[8:12] == b"WEBP"):
-        reason = f" ({error})" if type(error) is ValueError else ""
-        return ImageError(
-            "corrupt_image",
-            f"Expected a complete image. Received: a file that starts like one but cannot be decoded{reason}. "
-            "Copy or export it again, preferably as PNG.",
-        )
+        return corrupt("it was cut off, damaged or written in an unusual variant of its format")
     names = [name for offset, start, name in STRANGERS if data[offset:].startswith(start)]
     return ImageError(
         "unsupported_format",
@@ -206,18 +180,14 @@ def _unreadable(data, error):
     )
 
 
-def _without_metadata(image, data):
+def _without_metadata(image, data, structure):
     """Return the file with metadata dropped, or None if its pixels have to be written again."""
-    if image.format in ("JPEG", "MPO"):
-        segments = metadata.jpeg_segments(data)
-        plain, strip = image.mode in ("L", "RGB") and metadata.jpeg_is_common(segments), metadata.strip_jpeg
-    elif image.format == "PNG":
-        segments = metadata.png_chunks(data)
-        plain, strip = metadata.png_is_plain(segments), metadata.strip_png
-    else:
+    if structure is None or image.mode not in ("L", "RGB") or not structure.is_plain():
         return None
-    turned = image.getexif().get(0x0112, 1) in range(2, 9)
-    return strip(segments) if plain and not turned else None
+    kept = structure.stripped()
+    # Nothing dropped means no EXIF to look for: for PNG, Pillow would decode the whole picture to search behind it.
+    turned = kept != data and image.getexif().get(ORIENTATION, UPRIGHT) in TURNED
+    return None if turned else kept
 
 
 def _png(image):

@@ -3,6 +3,8 @@
 import numpy as np
 from PIL import Image
 
+from imaging.errors import corrupt
+
 PERCENTILES = (0.5, 99.5)
 """The grey values that become 0 and 255 when an image has more than 8 bits."""
 
@@ -17,8 +19,7 @@ def to_8_bit(image: Image.Image) -> Image.Image:
 
     Transparent parts become black, the background of an MRI slice. CMYK, YCbCr and palettes become RGB; colour
     profiles (ICC) are ignored, because the training images carry none. More than 8 bits: see window().
-    Raises ValueError for modes that have no conversion (LAB), for a deep image without one finite pixel, and for 16-bit
-    colour that uses so few of its bits that 8 of them show nothing.
+    Raises ImageError for a deep image without one finite pixel, ValueError for a mode that Pillow cannot convert.
     """
     if image.mode in DEEP_MODES:
         return Image.fromarray(window(_deep_pixels(image)))
@@ -38,12 +39,12 @@ def window(pixels: np.ndarray) -> np.ndarray:
     nnU-Net clips CT at the same two (Isensee et al., Nature Methods 2021). Where they coincide (a small object on an
     empty background) minimum and maximum are used. A constant image becomes 0. NaN and infinity become 0 and don't
     count.
-    Raises ValueError if no pixel is finite.
+    Raises ImageError if no pixel is finite.
     """
     pixels = np.asarray(pixels, np.float64)
     finite = np.isfinite(pixels)
     if not finite.any():
-        raise ValueError("none of its pixels is a finite number")
+        raise corrupt("none of its pixels is a finite number")
     low, high = np.percentile(pixels[finite], PERCENTILES)
     if low == high:
         low, high = pixels[finite].min(), pixels[finite].max()
