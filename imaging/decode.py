@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from imaging import depth, metadata
 from imaging.errors import ImageError, corrupt
@@ -62,8 +62,7 @@ def canonical(data: bytes) -> bytes:
     with _opened(data) as image:
         kept = _without_metadata(image, data, structure)
         if kept is None:
-            image.load()
-            return _png(depth.to_8_bit(ImageOps.exif_transpose(image)))
+            return _png(depth.to_8_bit(image))
         with Image.open(io.BytesIO(kept), formats=FORMATS) as check:
             check.load()
         return kept

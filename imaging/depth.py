@@ -1,12 +1,15 @@
 """Pixels of any kind that Pillow reads -> 8-bit grey or RGB."""
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
-from imaging.errors import corrupt
+from imaging.errors import ImageError, corrupt
 
 PERCENTILES = (0.5, 99.5)
 """The grey values that become 0 and 255 when an image has more than 8 bits."""
+
+DIM = 32
+"""A picture in 16-bit colour that stays below this value of 255 holds 10- to 13-bit values."""
 
 DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 ALPHA_MODES = ("RGBA", "RGBa", "LA", "La", "PA")
@@ -15,18 +18,27 @@ PHOTOMETRIC = 262
 
 
 def to_8_bit(image: Image.Image) -> Image.Image:
-    """Convert a loaded image of any mode to mode L or RGB, without metadata.
+    """Load an opened image of any mode, turn it upright and convert it to mode L or RGB, without metadata.
 
-    Transparent parts become black, the background of an MRI slice. CMYK, YCbCr and palettes become RGB; colour
-    profiles (ICC) are ignored, because the training images carry none. More than 8 bits: see window().
-    Raises ImageError for a deep image without one finite pixel, ValueError for a mode that Pillow cannot convert.
+    The EXIF orientation is applied. Transparent parts become black, the background of an MRI slice. CMYK, YCbCr and palettes become RGB; colour
+    profiles (ICC) are ignored, because the training images carry none. More than 8 bits of grey: see window(). Of 16-bit colour Pillow keeps the upper 8 bits.
+    Raises ImageError for grey values none of which is finite and for 16-bit colour too dim to survive; ValueError for a mode that Pillow cannot convert.
     """
+    deep_colour = image.mode not in DEEP_MODES and ";16" in str(image.tile)
+    image.load()
+    image = ImageOps.exif_transpose(image)
     if image.mode in DEEP_MODES:
         return Image.fromarray(window(_deep_pixels(image)))
     if image.mode in ALPHA_MODES or "transparency" in image.info:
         result = _on_black(image)
     else:
         result = image.convert("L" if image.mode in ("1", "L") else "RGB")
+    if deep_colour and max(high for _, high in result.convert("RGB").getextrema()) < DIM:
+        raise ImageError(
+            "unsupported_format",
+            "Expected 16-bit colour that uses its whole range. Received: a picture that its upper 8 bits show as black. "
+            "Save it as 16-bit grey or 8-bit RGB.",
+        )
     result.info = {}
     return result
 

@@ -27,7 +27,7 @@ class ImageError(ValueError):
 
 
 def corrupt(reason: str) -> ImageError:
-    """Return the error for a file of a known format that cannot be decoded; `reason` is a clause such as "it was cut off"."""
+    """Return the error for a file of a known format that cannot be decoded; `reason` is a clause."""
     return ImageError(
         "corrupt_image",
         f"Expected a complete, undamaged image. Received: a file that cannot be decoded: {reason}. "
