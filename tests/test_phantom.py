@@ -1,0 +1,181 @@
+"""The synthetic slices: the same every time, anatomically where they should be, and written whole or not at all."""
+
+import numpy as np
+import pytest
+from PIL import Image
+from scipy import ndimage
+
+from imaging.contract import CLASSES
+from stages import phantom
+from stages.phantom import draw
+
+TUMOURS = [label for label in CLASSES if label != "notumor"]
+
+
+def some(label: str, count: int = 12, **wanted) -> list:
+    """Return the first `count` phantoms of a class whose fields are as wanted."""
+    found = (draw(label, seed, 96) for seed in range(1000))
+    matching = (p for p in found if all(getattr(p, name) == value for name, value in wanted.items()))
+    return [next(matching) for _ in range(count)]
+
+
+@pytest.mark.parametrize("label", CLASSES)
+@pytest.mark.parametrize("size", [32, 97, 224])
+def test_same_arguments_give_the_same_pixels_whatever_ran_before(label, size):
+    first = draw(label, 5, size)
+    np.random.seed(1)
+    draw("glioma", 9, 64)
+    again = draw(label, 5, size)
+    assert np.array_equal(first.image, again.image) and np.array_equal(first.mask, again.mask)
+    assert first.image.shape == first.mask.shape == (size, size)
+    assert first.image.dtype == np.uint8 and first.mask.dtype == bool
+
+
+def test_seeds_and_classes_give_different_pictures():
+    pictures = {draw(label, seed, 64).image.tobytes() for label in CLASSES for seed in range(5)}
+    assert len(pictures) == 20
+
+
+@pytest.mark.parametrize("label", CLASSES)
+def test_size_changes_the_sharpness_not_the_head(label):
+    big, small = draw(label, 3, 224), draw(label, 3, 112)
+    halved = big.image.reshape(112, 2, 112, 2).mean((1, 3))
+    assert np.corrcoef(halved.ravel(), small.image.ravel())[0, 1] > 0.97
+
+
+@pytest.mark.parametrize(
+    ("label", "seed", "size", "words"),
+    [
+        ("tumor", 0, 224, "glioma.*meningioma.*notumor.*pituitary.*'tumor'"),
+        ("glioma", 0, 31, "size >= 32.*31"),
+        ("glioma", -1, 224, "seed >= 0.*-1"),
+    ],
+)
+def test_bad_arguments_are_named(label, seed, size, words):
+    with pytest.raises(ValueError, match=words):
+        draw(label, seed, size)
+
+
+def test_no_tumour_no_mask():
+    assert not any(p.mask.any() for p in some("notumor"))
+
+
+@pytest.mark.parametrize("label", TUMOURS)
+def test_every_slice_of_a_tumour_cuts_it_and_its_size_is_realistic(label):
+    areas = np.array([p.mask.mean() for p in some(label, 40)])
+    assert areas.min() > 0.001 and areas.max() < 0.08  # of the picture: about 8 to 65 mm across
+
+
+@pytest.mark.parametrize("label", TUMOURS)
+def test_tumours_take_up_contrast_agent(label):
+    brighter = []
+    for p in some(label, 20, weighting="t1c"):
+        ring = ndimage.binary_dilation(p.mask, iterations=10) & ~ndimage.binary_dilation(p.mask, iterations=4)
+        brighter.append(np.quantile(p.image[p.mask], 0.8) > 1.15 * np.median(p.image[ring]))
+    assert np.mean(brighter) >= 0.9
+
+
+@pytest.mark.parametrize("name", ["plane", "weighting"])
+def test_planes_and_contrasts_do_not_give_the_class_away(name):
+    shares = [np.mean([getattr(draw(label, s, 32), name) in ("axial", "t1c") for s in range(300)]) for label in CLASSES]
+    assert max(shares) - min(shares) < 0.16
+
+
+def geometry(kind: str, seed: int):
+    """Return a tumour and the distance to the inner skull at points on its surface (negative inside), mm."""
+    tumour = phantom.place_tumour(kind, np.random.default_rng(seed))
+    way = np.random.default_rng(0).normal(size=(400, 3))
+    surface = np.float32(tumour.centre + tumour.radii * way / np.linalg.norm(way, axis=1, keepdims=True))
+    return tumour, phantom.inner_skull(*surface.T)
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_meningioma_touches_the_inner_skull_and_grows_inwards(seed):
+    tumour, distance = geometry("meningioma", seed)
+    assert distance.max() > 0 and phantom.inner_skull(*np.float32(tumour.centre)) < 0
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_glioma_lies_inside_the_brain(seed):
+    assert geometry("glioma", seed)[1].max() < -2
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_pituitary_tumour_sits_on_the_sella_in_the_midline(seed):
+    tumour, _ = geometry("pituitary", seed)
+    bottom = tumour.centre[2] - tumour.radii[2]
+    assert abs(tumour.centre[0]) < 6 and abs(bottom - phantom.SELLA[2]) < 15
+
+
+def test_background_noise_is_rician():
+    p = next(p for p in some("notumor", 12, plane="axial") if p.image[:8].any())
+    corner = np.concatenate([draw("notumor", p.seed, 512).image[:30, :30].ravel()]).astype(float)
+    assert corner.min() >= 0 and 0 < corner.mean() < 30  # a magnitude: its mean is not zero
+
+
+@pytest.mark.parametrize("weighting", phantom.WEIGHTINGS)
+def test_signals_order_the_tissues_as_on_a_scanner(weighting):
+    s = phantom.tissue_signals(weighting, np.random.default_rng(0))
+    order = {"t1c": "csf grey white meningioma", "t2": "bone white grey csf", "flair": "csf white grey oedema"}
+    values = [s[tissue] for tissue in order[weighting].split()]
+    assert values == sorted(values)
+
+
+def test_phantoms_of_a_class_are_not_near_duplicates():
+    for label in CLASSES:
+        thumbnails = np.array([draw(label, seed, 32).image.ravel() for seed in range(60)], float)
+        thumbnails -= thumbnails.mean(1, keepdims=True)
+        thumbnails /= np.linalg.norm(thumbnails, axis=1, keepdims=True)
+        alike = (thumbnails @ thumbnails.T)[np.triu_indices(60, 1)]
+        assert (alike > 0.97).mean() < 0.002
+
+
+def files(folder) -> dict:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
+
+
+def test_dataset_layout(tmp_path):
+    seen = []
+    phantom.write_dataset(tmp_path / "set", 2, 48, 7, lambda *now: seen.append(now), masks=tmp_path / "masks")
+    names = [f"{label}/ph-{label[:2]}_000{i}.png" for label in CLASSES for i in (1, 2)]
+    assert list(files(tmp_path / "set")) == list(files(tmp_path / "masks")) == names
+    assert seen == [(i, 8) for i in range(1, 9)]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["masks", "set"]
+
+
+def test_files_hold_the_phantoms(tmp_path):
+    phantom.write_dataset(tmp_path / "set", 1, 48, 7, masks=tmp_path / "masks")
+    expected = draw("glioma", phantom.phantom_seed(7, "glioma", 0), 48)
+    with Image.open(tmp_path / "set/glioma/ph-gl_0001.png") as image, Image.open(
+        tmp_path / "masks/glioma/ph-gl_0001.png"
+    ) as mask:
+        assert image.mode == mask.mode == "L"
+        assert np.array_equal(image, expected.image) and np.array_equal(np.array(mask) == 255, expected.mask)
+
+
+def test_one_and_two_processes_write_the_same_bytes(tmp_path):
+    for processes in (1, 2):
+        phantom.write_dataset(tmp_path / str(processes), 3, 64, 1, processes=processes)
+    assert files(tmp_path / "1") == files(tmp_path / "2")
+
+
+def test_a_failed_write_leaves_nothing(tmp_path):
+    def stop(done, total):
+        if done == 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        phantom.write_dataset(tmp_path / "set", 2, 32, 0, stop)
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_existing_folder_is_kept(tmp_path, capsys):
+    (tmp_path / "mine.txt").write_text("precious")
+    assert phantom.main([str(tmp_path), "--size", "32"]) == 2
+    assert "Remove it first" in capsys.readouterr().err and (tmp_path / "mine.txt").exists()
+
+
+@pytest.mark.parametrize("option", ["--images-per-class=0", "--size=16", "--seed=-4"])
+def test_the_command_refuses_bad_numbers_in_one_line(tmp_path, capsys, option):
+    assert phantom.main([str(tmp_path / "set"), option]) == 2
+    assert capsys.readouterr().err.count("\n") == 1 and not list(tmp_path.iterdir())
