@@ -1,5 +1,6 @@
 """Files and folders that are either whole or absent: written under a temporary name, then renamed."""
 
+import hashlib
 import json
 import os
 import shutil
@@ -54,3 +55,12 @@ def rounded(value):
     if isinstance(value, (list, tuple)):
         return [rounded(item) for item in value]
     return round(value, 6) if isinstance(value, float) else value
+
+
+def digest(path: Path) -> str:
+    """Return a file's SHA-256 as 64 hexadecimal digits."""
+    total = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            total.update(chunk)
+    return total.hexdigest()

@@ -1,0 +1,74 @@
+"""Trains the custom network: five blocks of two convolutions, from scratch.
+
+    python -m stages.train_custom          (or: dvc repro train_custom)
+
+Reads data/prepared, writes models/custom.keras and reports/train_custom/. An interrupted run continues with the same
+command. The first train.small_epochs epochs see images of train.small_size pixels, which costs a fraction of the time
+(progressive resizing: Howard and Gugger, Deep Learning for Coders with fastai, 2020, ch. 7); the rest see full size.
+"""
+
+import json
+from pathlib import Path
+
+import keras
+from keras import layers
+
+from imaging import contract
+from stages import command, dataset, params, preprocess, training
+from stages.params import Train, TrainCustom
+
+STAGE = "train_custom"
+MODEL = Path("models/custom.keras")
+DATA = Path("reports/prepare/data.json")
+FILTERS = (32, 64, 128, 256, 512)
+
+
+def build(knobs: TrainCustom) -> keras.Model:
+    """Return the network, untrained.
+
+    Args:
+        knobs: regularisation: L2 on all kernels, dropout after each block and before the output, and the momentum of
+            batch normalisation's moving averages (Keras's 0.99 needs more steps than a small data set gives).
+
+    Returns:
+        a model of pixels float32 [b, size, size, 3] in [0, 1], any size from 32, to probabilities float32 [b, 4].
+    """
+    regulariser = keras.regularizers.L2(knobs.l2)
+    pixels = x = keras.Input((None, None, preprocess.CHANNELS), name=contract.PIXELS)
+    for block, filters in enumerate(FILTERS, start=1):
+        for part in (1, 2):
+            name = f"block{block}_{part}"
+            # No bias: batch normalisation's offset takes its place.
+            x = layers.Conv2D(filters, 3, padding="same", use_bias=False, kernel_initializer="he_normal",
+                              kernel_regularizer=regulariser, name=f"{name}_conv")(x)
+            x = layers.BatchNormalization(momentum=knobs.bn_momentum, name=f"{name}_bn")(x)
+            x = layers.ReLU(name=f"{name}_relu")(x)
+        x = layers.MaxPooling2D(name=f"block{block}_pool")(x)
+        x = layers.Dropout(knobs.dropout, name=f"block{block}_dropout")(x)
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    x = layers.Dense(256, activation="relu", kernel_regularizer=regulariser, name="dense")(x)
+    x = layers.Dropout(knobs.dense_dropout, name="dense_dropout")(x)
+    outputs = layers.Dense(len(contract.CLASSES), activation="softmax", name=contract.PROBABILITIES)(x)
+    return keras.Model(pixels, outputs, name="custom")
+
+
+def phases(knobs: Train, size: int) -> list[training.Phase]:
+    """Return the phases of training from scratch: small images first when that saves time, then full size."""
+    small = min(knobs.small_epochs, knobs.epochs - 1) if knobs.small_size < size else 0
+    full = training.Phase("full", knobs.epochs - small, knobs.lr, size)
+    return [training.Phase("small", small, knobs.lr, knobs.small_size), full] if small else [full]
+
+
+def main(knobs: params.Params) -> None:
+    """Train, and write the model and its reports."""
+    size, data = knobs.prepare.image_size, json.loads(DATA.read_text())
+    training.make_deterministic(knobs.train.seed)
+    network = build(knobs.train_custom)
+    images = {split: dataset.load(split, size) for split in ("train", "validation")}
+    key = training.fingerprint(knobs.train, knobs.train_custom, size, data)
+    rows = training.fit(network, phases(knobs.train, size), images, knobs.train, STAGE, key)
+    training.finish(network, rows, training.summary(network, rows, data, weights="none"), STAGE, MODEL)
+
+
+if __name__ == "__main__":
+    command.run(main, __doc__)

@@ -1,0 +1,154 @@
+"""Trains ResNet50 (He et al. 2016, arXiv:1512.03385): transfer from ImageNet in two phases, or from scratch.
+
+    python -m stages.train_resnet          (or: dvc repro train_resnet)
+
+Reads data/prepared, writes models/resnet50.keras and reports/train_resnet/. With ImageNet weights (or a local weights
+file) the base is frozen while the head learns for train_resnet.head_epochs; then the layers from
+train_resnet.unfreeze_from on learn at train.lr x train_resnet.fine_tune_lr_factor, batch normalisation staying in
+inference mode (Keras guide "Transfer learning & fine-tuning"). Without weights the whole network is trained.
+"""
+
+import json
+from pathlib import Path
+
+import keras
+from keras import layers
+
+from imaging import contract
+from stages import command, dataset, files, params, preprocess, train_custom, training
+from stages.params import Train, TrainResnet
+
+STAGE = "train_resnet"
+MODEL = Path("models/resnet50.keras")
+BASE = "resnet50_base"
+COMMITTED_WEIGHTS = "none"
+"""What `auto` came to when the committed dvc.lock was made; a test compares it with the metrics."""
+
+
+def build(knobs: TrainResnet, base: keras.Model, pretrained: bool) -> keras.Model:
+    """Return the network around a base from `choose_base`.
+
+    Args:
+        knobs: dropout before the output.
+        base: ResNet50 without top.
+        pretrained: whether the base holds trained weights; its batch normalisation then never leaves inference mode.
+
+    Returns:
+        a model of pixels float32 [b, size, size, 3] in [0, 1], any size from 32, to probabilities float32 [b, 4].
+    """
+    pixels = keras.Input((None, None, preprocess.CHANNELS), name=contract.PIXELS)
+    x = layers.Rescaling(255.0, name="to_255")(pixels)
+    # ImageNet's weights expect BGR, less the mean of each channel.
+    x = keras.applications.resnet50.preprocess_input(x)
+    x = base(x, training=False) if pretrained else base(x)
+    x = layers.GlobalAveragePooling2D(name="pool")(x)
+    x = layers.BatchNormalization(name="head_bn")(x)
+    x = layers.Dense(256, activation="relu", name="dense")(x)
+    x = layers.Dropout(knobs.dropout, name="dense_dropout")(x)
+    outputs = layers.Dense(len(contract.CLASSES), activation="softmax", name=contract.PROBABILITIES)(x)
+    return keras.Model(pixels, outputs, name="resnet50")
+
+
+def choose_base(choice: str) -> tuple[keras.Model, str]:
+    """Return ResNet50 without top, with the weights that train_resnet.weights asks for.
+
+    Args:
+        choice: `imagenet` (downloaded and checked by Keras), `none`, a file with weights of this architecture, or
+            `auto`: imagenet where that can be had, else none, which is printed.
+
+    Returns:
+        the base, and what is recorded of its weights: "imagenet", "none" or "file sha256:<digest>".
+
+    Raises:
+        StageError: `imagenet` cannot be downloaded, or a file is missing or does not fit.
+    """
+    if choice == "none":
+        return resnet(None), "none"
+    if choice not in ("imagenet", "auto"):
+        return base_from_file(Path(choice))
+    try:
+        return resnet("imagenet"), "imagenet"
+    except Exception as error:  # Keras raises a plain Exception when a download fails
+        if choice == "auto":
+            print(f"train_resnet.weights=auto: no ImageNet weights ({error}). Going on with none: "
+                  "the whole network is trained.")
+            return resnet(None), "none"
+        raise command.StageError(
+            f"The ImageNet weights could not be downloaded ({error}). Ways out: run once on a machine with internet "
+            "and copy its ~/.keras/models folder here; name a local file with -S train_resnet.weights=FILE; or train "
+            "the whole network with -S train_resnet.weights=none.") from None
+
+
+def resnet(weights: str | None) -> keras.Model:
+    """Return Keras's ResNet50 without top, for any image size."""
+    shape = (None, None, preprocess.CHANNELS)
+    return keras.applications.ResNet50(include_top=False, weights=weights, input_shape=shape, name=BASE)
+
+
+def base_from_file(path: Path) -> tuple[keras.Model, str]:
+    """Return the base with a local file's weights, and the file's digest.
+
+    Raises:
+        StageError: there is no such file, or it does not hold weights of this architecture.
+    """
+    if not path.is_file():
+        raise command.StageError("Expected train_resnet.weights to be imagenet, auto, none or a file with weights of "
+                                 f"Keras's ResNet50 without top. Received: {str(path)!r}, which is no file.")
+    try:
+        return resnet(str(path)), f"file sha256:{files.digest(path)[:16]}"
+    except (ValueError, OSError, KeyError) as error:
+        raise command.StageError(f"Expected weights of Keras's ResNet50 without top in {path}. "
+                                 f"Received: {error}") from None
+
+
+def freeze(network: keras.Model) -> None:
+    """Let only the head learn."""
+    network.get_layer(BASE).trainable = False
+
+
+def unfreeze(network: keras.Model, first: str) -> None:
+    """Let the base's layers from the first one whose name starts with `first` learn, except batch normalisation.
+
+    Raises:
+        StageError: no layer has such a name.
+    """
+    base = network.get_layer(BASE)
+    names = [layer.name for layer in base.layers]
+    start = next((index for index, name in enumerate(names) if name.startswith(first)), None)
+    if start is None:
+        raise command.StageError("Expected train_resnet.unfreeze_from to begin a layer's name, such as conv4_block1 or "
+                                 f"conv5_block1. Received: {first!r}")
+    base.trainable = True
+    for index, layer in enumerate(base.layers):
+        layer.trainable = index >= start and not isinstance(layer, layers.BatchNormalization)
+
+
+def transfer_phases(train: Train, own: TrainResnet, size: int) -> list[training.Phase]:
+    """Return the phases of transfer learning: the head alone, then the top layers at a lower rate."""
+    head = min(own.head_epochs, train.epochs)
+    return [
+        training.Phase("head", head, train.lr, size, freeze),
+        training.Phase("fine_tune", train.epochs - head, train.lr * own.fine_tune_lr_factor, size,
+                       lambda network: unfreeze(network, own.unfreeze_from)),
+    ]
+
+
+def main(knobs: params.Params) -> None:
+    """Train, and write the model and its reports."""
+    size, own, data = knobs.prepare.image_size, knobs.train_resnet, json.loads(train_custom.DATA.read_text())
+    training.make_deterministic(knobs.train.seed)
+    base, used = choose_base(own.weights)
+    pretrained = used != "none"
+    if own.weights == "auto" and used != COMMITTED_WEIGHTS:
+        print(f"train_resnet.weights=auto came to {used} here; the committed dvc.lock was made with "
+              f"{COMMITTED_WEIGHTS}: expect other numbers than the committed ones.")
+    network = build(own, base, pretrained)
+    plan = transfer_phases(knobs.train, own, size) if pretrained else train_custom.phases(knobs.train, size)
+    images = {split: dataset.load(split, size) for split in ("train", "validation")}
+    key = training.fingerprint(knobs.train, own, size, data, used)
+    rows = training.fit(network, [phase for phase in plan if phase.epochs], images, knobs.train, STAGE, key)
+    training.finish(network, rows, training.summary(network, rows, data, weights=used), STAGE, MODEL)
+
+
+if __name__ == "__main__":
+    command.run(main, __doc__)
