@@ -1,0 +1,81 @@
+"""Take docs/page.png: open a running page in Chromium, classify one image through it, save what the window shows.
+
+Takes a few seconds; needs chromium, chromedriver and selenium (requirements-dev.txt).
+"""
+
+import argparse
+import tempfile
+from contextlib import contextmanager
+from pathlib import Path
+
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.support.ui import WebDriverWait
+
+EXAMPLE = """example:
+  python -m serving --repository model_repository -- python -m webapp --port 5000
+  python docs/screenshot.py http://127.0.0.1:5000 scan.png docs/page.png
+"""
+FLAGS = ("headless", "no-sandbox", "disable-gpu", "no-first-run", "hide-scrollbars", "force-device-scale-factor=1")
+QUIET = ("disable-background-networking", "disable-component-update", "disable-sync")
+PATIENCE = 20.0  # seconds
+
+
+@contextmanager
+def browser(width: int, height: int, dark: bool):
+    """Yield a Chromium with an empty profile and a window of width x height pixels, closed at the end."""
+    with tempfile.TemporaryDirectory() as profile:
+        options = webdriver.ChromeOptions()
+        for flag in (*FLAGS, *QUIET, f"user-data-dir={profile}"):
+            options.add_argument(f"--{flag}")
+        driver = webdriver.Chrome(options, webdriver.ChromeService("/usr/bin/chromedriver"))
+        try:
+            # Not --window-size: Chromium makes no window narrower than 500 pixels.
+            size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
+            driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+            scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+            still = {"name": "prefers-reduced-motion", "value": "reduce"}
+            driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme, still]})
+            yield driver
+        finally:
+            driver.quit()
+
+
+def classify(driver: webdriver.Chrome, url: str, image: Path) -> None:
+    """Send an image through the page and wait for the answer. Raises selenium's TimeoutException without one."""
+    driver.get(url)
+    driver.find_element(By.ID, "file").send_keys(str(image.resolve()))
+    driver.find_element(By.ID, "send").click()
+    WebDriverWait(driver, PATIENCE).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#result li, #error"))
+
+
+def parse_arguments() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__.splitlines()[0], epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("url", help="address of the running page")
+    parser.add_argument("image", type=Path, help="image to classify")
+    parser.add_argument("output", type=Path, help="PNG file to write")
+    parser.add_argument("--size", default="1080x1020", help="window in pixels (default: %(default)s)")
+    parser.add_argument("--dark", action="store_true", help="in dark mode")
+    arguments = parser.parse_args()
+    if not arguments.image.is_file():
+        parser.error(f"Expected an image file. Received: {arguments.image}, which is none. Check the path.")
+    return arguments
+
+
+def main() -> None:
+    """Write the picture under a temporary name first, so that an interrupted run leaves no half file."""
+    arguments = parse_arguments()
+    width, height = map(int, arguments.size.split("x"))
+    with browser(width, height, arguments.dark) as driver:
+        classify(driver, arguments.url, arguments.image)
+        picture = driver.get_screenshot_as_png()
+    part = arguments.output.with_name(arguments.output.name + ".part")
+    part.write_bytes(picture)
+    part.replace(arguments.output)
+
+
+if __name__ == "__main__":
+    main()

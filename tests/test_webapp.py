@@ -1,0 +1,330 @@
+"""The web application without Triton: bad requests, headers, logs, and what it says when Triton is down."""
+
+import io
+import json
+import logging
+import re
+import socket
+import struct
+import subprocess
+import sys
+import zlib
+
+import pytest
+from PIL import Image
+from werkzeug.datastructures import FileStorage, MultiDict
+from werkzeug.test import encode_multipart
+
+from imaging import CODES, contract, decode
+from webapp import create_app, errors, page, security
+
+BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
+
+
+@pytest.fixture(scope="module")
+def dead_port():
+    """host:port where nothing listens: the socket holds the port, but refuses connections."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield f"127.0.0.1:{held.getsockname()[1]}"
+
+
+@pytest.fixture
+def app(dead_port):
+    """The application, with a Triton that is down."""
+    return create_app({"TRITON_URL": dead_port})
+
+
+@pytest.fixture
+def web(app):
+    """A client of the application."""
+    return app.test_client()
+
+
+def picture(format="PNG", size=(64, 64), mode="L", **options) -> bytes:
+    """Return an encoded grey picture."""
+    file = io.BytesIO()
+    Image.new(mode, size, 99).save(file, format, **options)
+    return file.getvalue()
+
+
+def announced(width: int, height: int) -> bytes:
+    """Return a PNG whose header announces a size that its few bytes of data do not have."""
+    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    chunk = struct.pack(">I", len(header)) + b"IHDR" + header + struct.pack(">I", zlib.crc32(b"IHDR" + header))
+    return b"\x89PNG\r\n\x1a\n" + chunk + struct.pack(">I", 0) + b"IEND" + struct.pack(">I", zlib.crc32(b"IEND"))
+
+
+def animation() -> bytes:
+    """Return a GIF with two frames."""
+    return picture("GIF", save_all=True, append_images=[Image.new("L", (64, 64), 200)])
+
+
+def upload(content: bytes, name: str = "scan.jpg"):
+    """Return a function that makes a file field: each request closes the files that it sends."""
+    return lambda: FileStorage(io.BytesIO(content), name)
+
+
+def form(**fields) -> dict:
+    """Return body and content type of a form. Encoded here, as the test client leaves large bodies in open files."""
+    values = [(name, one) for name, value in fields.items() for one in (value if isinstance(value, list) else [value])]
+    boundary, body = encode_multipart(MultiDict((name, one() if callable(one) else one) for name, one in values))
+    return {"data": body, "content_type": f"multipart/form-data; boundary={boundary}"}
+
+
+def send(web, headers=None, **fields):
+    """Post fields to /predict as multipart/form-data."""
+    return web.post("/predict", headers=headers, **form(**fields))
+
+
+BAD_FILES = {
+    "empty": (b"", 400, "empty_file"),
+    "text": (b"this is a letter, not a picture", 415, "unsupported_format"),
+    "pdf": (b"%PDF-1.7 ...", 415, "unsupported_format"),
+    "cut JPEG": (picture("JPEG")[:-200], 422, "corrupt_image"),
+    "animated GIF": (animation(), 422, "multiple_frames"),
+    "8 x 8": (picture(size=(8, 8)), 422, "image_too_small"),
+    "20000 x 20000": (announced(20000, 20000), 413, "image_too_large"),
+    "one byte over 10 MiB": (b"\xff\xd8\xff" + bytes(decode.MAX_BYTES - 2), 413, "file_too_large"),
+    "50 MB": (bytes(50_000_000), 413, "file_too_large"),
+}
+
+
+@pytest.mark.parametrize(("content", "status", "code"), BAD_FILES.values(), ids=BAD_FILES)
+def test_bad_file(web, content, status, code):
+    answer = send(web, file=upload(content))
+    assert (answer.status_code, answer.json["code"]) == (status, code)
+    assert answer.json["success"] is False
+    assert answer.json["error"]
+    assert answer.json["request_id"] == answer.headers["X-Request-ID"]
+
+
+BAD_FORMS = {
+    "no fields": ({}, 400, "missing_file"),
+    "no file": ({"model": "custom"}, 400, "missing_file"),
+    "input left empty": ({"file": upload(b"", "")}, 400, "missing_file"),
+    "file as text": ({"file": "scan.jpg"}, 400, "missing_file"),
+    "two files": ({"file": [upload(b"1"), upload(b"2")]}, 400, "several_files"),
+    "two models": ({"file": upload(b"1"), "model": ["custom", "resnet50"]}, 400, "several_models"),
+    "misspelt field": ({"file": upload(b"1"), "modle": "resnet50"}, 400, "unknown_field"),
+    "file in another field": ({"image": upload(b"1")}, 400, "unknown_field"),
+    "unknown model": ({"file": upload(b"1"), "model": "vgg16"}, 404, "unknown_model"),
+    "empty model": ({"file": upload(b"1"), "model": ""}, 404, "unknown_model"),
+    "many parts": ({"file": upload(b"1"), "model": ["custom"] * 20}, 413, "file_too_large"),
+    "long field": ({"file": upload(b"1"), "model": "x" * 200_000}, 413, "file_too_large"),
+}
+
+
+@pytest.mark.parametrize(("fields", "status", "code"), BAD_FORMS.values(), ids=BAD_FORMS)
+def test_bad_form(web, fields, status, code):
+    answer = send(web, **fields)
+    assert (answer.status_code, answer.json["code"]) == (status, code)
+
+
+BAD_BODIES = {
+    "JSON": (b"{}", "application/json", 415, "not_multipart"),
+    "bare image": (picture(), "image/png", 415, "not_multipart"),
+    "url-encoded": (b"file=scan.jpg", "application/x-www-form-urlencoded", 415, "not_multipart"),
+    "no content type": (b"123", None, 415, "not_multipart"),
+    "no boundary": (b"123", "multipart/form-data", 400, "malformed_body"),
+    "another boundary": (b"--a\r\n\r\n--a--", "multipart/form-data; boundary=b", 400, "malformed_body"),
+    "cut off": (
+        b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.png"\r\n\r\n\x89PNG',
+        "multipart/form-data; boundary=b",
+        400,
+        "malformed_body",
+    ),
+}
+
+
+@pytest.mark.parametrize(("body", "kind", "status", "code"), BAD_BODIES.values(), ids=BAD_BODIES)
+def test_bad_body(web, body, kind, status, code):
+    answer = web.post("/predict", data=body, content_type=kind)
+    assert (answer.status_code, answer.json["code"]) == (status, code)
+
+
+@pytest.mark.parametrize("content", [b"\n--" * 500_000, bytes(range(256)) * 4000, b"\r\n" * 700_000])
+def test_large_files_pass_the_form_limits_whatever_they_contain(web, content):
+    assert send(web, file=upload(content)).json["code"] == "unsupported_format"
+
+
+ADDRESSES = [
+    ("GET", "/predict", 405, "method_not_allowed"),
+    ("POST", "/", 405, "method_not_allowed"),
+    ("GET", "/nothing", 404, "not_found"),
+    ("GET", "/static/../../requirements.txt", 404, "not_found"),
+    ("GET", "/health?model=vgg16", 404, "unknown_model"),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "status", "code"), ADDRESSES)
+def test_bad_address(web, method, path, status, code):
+    answer = web.open(path, method=method)
+    assert (answer.status_code, answer.json["code"]) == (status, code)
+
+
+def test_method_not_allowed_names_the_method_to_use(web):
+    assert "POST" in web.get("/predict").headers["Allow"]
+
+
+ANSWERS = [("GET", "/", 200), ("GET", "/static/page.css", 200), ("GET", "/predict", 405), ("POST", "/predict", 415)]
+
+
+@pytest.mark.parametrize(("method", "path", "status"), ANSWERS)
+def test_security_headers_are_on_every_answer(web, method, path, status):
+    answer = web.open(path, method=method, buffered=True)
+    assert answer.status_code == status
+    assert security.HEADERS.items() <= dict(answer.headers).items()
+    assert re.fullmatch("[0-9a-f]{32}", answer.headers["X-Request-ID"])
+
+
+@pytest.mark.parametrize("source", ["/", "/predict"])
+def test_the_page_needs_no_exception_from_its_policy(web, source):
+    text = web.get(source, headers=BROWSER).text
+    assert not re.search(r"""\sstyle=|\son\w+=|<style|<script(?![^>]*\ssrc=)|(?:href|src)="(?:https?:)?//""", text)
+
+
+SENDERS = [
+    ({}, True),
+    ({"Sec-Fetch-Site": "same-origin", "Origin": "http://localhost"}, True),
+    ({"Sec-Fetch-Site": "none"}, True),
+    ({"Origin": "http://localhost"}, True),
+    ({"Sec-Fetch-Site": "cross-site"}, False),
+    ({"Sec-Fetch-Site": "same-site", "Origin": "http://localhost"}, False),
+    ({"Origin": "http://localhost.evil.example"}, False),
+    ({"Origin": "null"}, False),
+]
+
+
+@pytest.mark.parametrize(("headers", "accepted"), SENDERS)
+def test_posts_from_other_sites_are_refused(web, headers, accepted):
+    answer = send(web, headers)
+    assert answer.json["code"] == ("missing_file" if accepted else "cross_site")
+    assert answer.status_code == (400 if accepted else 403)
+
+
+def test_without_triton_predict_asks_to_try_later(web):
+    answer = send(web, file=upload(picture()))
+    assert (answer.status_code, answer.json["code"]) == (503, "server_unavailable")
+    assert int(answer.headers["Retry-After"]) > 0
+
+
+def test_without_triton_health_says_so(web):
+    answer = web.get("/health")
+    assert (answer.status_code, answer.json["triton"]) == (503, False)
+    assert answer.json["models"] == dict.fromkeys(contract.NETWORKS, False)
+
+
+def test_without_triton_the_page_loads_and_says_so(web):
+    answer = web.get("/")
+    assert answer.status_code == 200
+    assert "model server does not answer" in answer.text
+    assert contract.DISCLAIMER in answer.text
+
+
+FAILURES = [(b"", "400 empty_file"), (b"text", "415 unsupported_format"), (picture(), "503 server_unavailable")]
+
+
+@pytest.mark.parametrize(("content", "expected"), FAILURES)
+def test_a_browser_without_javascript_gets_errors_as_the_page(web, content, expected):
+    answer = send(web, BROWSER, file=upload(content))
+    assert answer.mimetype == "text/html"
+    assert f"{answer.status_code} {re.search('Code <code>(.+?)</code>', answer.text)[1]}" == expected
+
+
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [(None, "json"), ("*/*", "json"), ("application/json", "json"), ("text/html", "html"), (BROWSER["Accept"], "html")],
+)
+def test_the_accept_header_chooses_the_shape(web, accept, kind):
+    answer = web.get("/nothing", headers={"Accept": accept} if accept else {})
+    assert answer.mimetype.endswith(kind)
+
+
+def test_all_slots_taken_is_busy(dead_port):
+    app = create_app({"TRITON_URL": dead_port, "MAX_IN_FLIGHT": 1})
+    with app.extensions["slots"]:
+        answer = send(app.test_client(), file=upload(picture()))
+    assert (answer.status_code, answer.json["code"]) == (503, "busy")
+
+
+def test_a_failed_classification_gives_its_slot_back(dead_port):
+    web = create_app({"TRITON_URL": dead_port, "MAX_IN_FLIGHT": 1}).test_client()
+    assert [send(web, file=upload(picture())).json["code"] for _ in range(3)] == ["server_unavailable"] * 3
+
+
+def test_one_log_line_without_names(web, caplog):
+    caplog.set_level(logging.INFO)
+    answer = send(web, file=upload(b"", "Jane Doe 1970.jpg"), model="custom")
+    assert len(caplog.messages) == 1
+    assert re.fullmatch(r"method=POST path=/predict status=400 ms=[\d.]+ request_id=\w{32}", caplog.messages[0])
+    assert "Jane" not in answer.text
+
+
+def test_a_path_cannot_forge_log_lines(web, caplog):
+    caplog.set_level(logging.INFO)
+    web.get("/a%0Amethod=GET?name=Jane")
+    assert "\n" not in caplog.text.strip()
+    assert "Jane" not in caplog.text
+
+
+def test_a_fault_is_opaque_and_logged_under_its_id(app, caplog):
+    app.add_url_rule("/broken", view_func=lambda: 1 / 0)
+    answer = app.test_client().get("/broken")
+    assert (answer.status_code, answer.json["code"]) == (500, "server_error")
+    assert "division" not in answer.text
+    assert any(answer.json["request_id"] in line for line in caplog.messages)
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_uploads_never_touch_the_disk(app):
+    content = picture("BMP", (1024, 1024))
+    with app.test_request_context("/predict", method="POST", **form(file=upload(content))) as context:
+        assert isinstance(context.request.files["file"].stream, io.BytesIO)
+        assert context.request.files["file"].read() == content
+
+
+def test_every_fault_of_an_image_has_a_status():
+    assert set(errors.BAD_IMAGE) == set(CODES)
+
+
+def test_every_name_of_the_contract_has_a_title():
+    assert set(page.TITLES) == {*contract.NETWORKS, *contract.CLASSES}
+
+
+PROVENANCE = [
+    ({"data_source": "phantom", "git_revision": "0123456789abcdef"}, ("phantom", "0123456789")),
+    ({}, (None, None)),
+    ([1], (None, None)),
+]
+
+
+@pytest.mark.parametrize(("facts", "expected"), PROVENANCE)
+def test_provenance_is_read_from_the_model_repository(dead_port, tmp_path, facts, expected):
+    path = tmp_path / contract.NETWORKS[0] / "1" / "provenance.json"
+    path.parent.mkdir(parents=True)
+    path.write_text(json.dumps(facts))
+    with create_app({"TRITON_URL": dead_port, "MODEL_REPOSITORY": str(tmp_path)}).app_context():
+        network = page.networks(False, dict.fromkeys(contract.NETWORKS, False))[0]
+    assert (network.data_source, network.revision) == expected
+
+
+def test_the_environment_configures_and_the_argument_wins(monkeypatch):
+    monkeypatch.setenv("TRITON_URL", "127.0.0.1:1")
+    assert create_app().config["TRITON_URL"] == "127.0.0.1:1"
+    assert create_app({"TRITON_URL": "127.0.0.1:2"}).config["TRITON_URL"] == "127.0.0.1:2"
+
+
+COMMANDS = [
+    (["--help"], 0, "example:"),
+    (["--port", "none"], 2, "invalid int value"),
+    (["--triton-url", "http://x"], 1, "host:port"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "code", "text"), COMMANDS)
+def test_command_line(arguments, code, text):
+    done = subprocess.run([sys.executable, "-m", "webapp", *arguments], capture_output=True, text=True, timeout=60)
+    assert done.returncode == code
+    assert text in done.stdout + done.stderr
+    assert "Traceback" not in done.stderr

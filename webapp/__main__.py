@@ -1,0 +1,50 @@
+"""The development server: `python -m webapp`. Production uses gunicorn, see webapp/gunicorn.conf.py."""
+
+import argparse
+import logging
+
+from webapp import DEFAULTS, create_app
+
+EXAMPLE = """example:
+  python -m serving --repository model_repository -- python -m webapp --port 5000
+  then open http://127.0.0.1:5000
+"""
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """Read the command line; None means sys.argv."""
+    parser = argparse.ArgumentParser(
+        prog="python -m webapp",
+        description="Run the page on 127.0.0.1 for development. For production: "
+        "gunicorn -c webapp/gunicorn.conf.py 'webapp:create_app()'",
+        epilog=EXAMPLE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--port", type=int, default=5000, help="port to listen on (default: %(default)s)")
+    parser.add_argument(
+        "--triton-url",
+        help=f"host:port of Triton's HTTP port (default: the environment variable TRITON_URL, "
+        f"else {DEFAULTS['TRITON_URL']})",
+    )
+    return parser.parse_args(arguments)
+
+
+def main() -> None:
+    """Run the development server until it is interrupted."""
+    arguments = parse_arguments()
+    try:
+        app = create_app({"TRITON_URL": arguments.triton_url} if arguments.triton_url else None)
+    except ValueError as error:
+        raise SystemExit(f"Triton's address cannot be used. {error}") from error
+    # The application writes its own line for each request; the server's would say it twice.
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    try:
+        app.run(host="127.0.0.1", port=arguments.port)
+    except OSError as error:
+        raise SystemExit(
+            f"Cannot listen on port {arguments.port}: {error.strerror}. Choose another with --port."
+        ) from error
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""Every failure becomes one shape: {"success": false, "error": text, "code": stable name, "request_id": ...}.
+
+A browser without JavaScript gets the page with the same text and the same status.
+"""
+
+from flask import Flask, current_app, jsonify, request
+from werkzeug.exceptions import HTTPException
+
+import client
+from imaging import decode
+from webapp.journal import request_id
+from webapp.page import render
+
+RETRY_SECONDS = 5
+MEBIBYTES = decode.MAX_BYTES // 2**20
+TRY_AGAIN = "Try again in a few seconds."
+
+BAD_IMAGE = {
+    "empty_file": 400,
+    "unsupported_format": 415,
+    "corrupt_image": 422,
+    "image_too_small": 422,
+    "multiple_frames": 422,
+    "image_too_large": 413,
+    "file_too_large": 413,
+}
+
+# Werkzeug's own texts name its classes or quote the request; these say what to do.
+HTTP = {
+    400: ("bad_request", "The request cannot be read. Send it again."),
+    404: ("not_found", "There is no such page. The classifier is at / and its API at /predict and /health."),
+    405: ("method_not_allowed", "This address does not take that method. Send images to /predict with POST."),
+    413: ("file_too_large", f"The upload is larger than {MEBIBYTES} MiB. Send a smaller image, as PNG or JPEG."),
+}
+OPAQUE = "The server made a mistake while answering. Report the request id below if it happens again."
+
+
+class Refused(Exception):
+    """A request that cannot be answered.
+
+    Attributes:
+        status: HTTP status, 400-599. code: name of the fault, stable for programs. message: text for people.
+    """
+
+    def __init__(self, status: int, code: str, message: str) -> None:
+        super().__init__(message)
+        self.status, self.code, self.message = status, code, message
+
+
+def wants_page() -> bool:
+    """Say whether the caller prefers HTML to JSON; `*/*` and no preference at all mean JSON."""
+    return request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html"
+
+
+def answer(refused: Refused):
+    """Return the response for a failure, as the page or as JSON, with Retry-After where waiting helps."""
+    if wants_page():
+        response = current_app.make_response(render(error=refused))
+    else:
+        response = jsonify(success=False, error=refused.message, code=refused.code, request_id=request_id())
+    response.status_code = refused.status
+    if refused.status == 503:
+        response.headers["Retry-After"] = str(RETRY_SECONDS)
+    return response
+
+
+def from_client(error: client.ClientError) -> Refused:
+    """Translate a failure of the client; what Triton said about it is logged, not shown: it can hold paths."""
+    if isinstance(error, client.BadImage):
+        return Refused(BAD_IMAGE[error.code], error.code, str(error))
+    current_app.logger.error("code=%s request_id=%s detail=%r", error.code, request_id(), error.detail)
+    if isinstance(error, client.DeadlineExceeded):
+        return Refused(503, error.code, f"The model server is too slow at the moment. {TRY_AGAIN}")
+    if isinstance(error, client.ServerUnavailable):
+        return Refused(503, error.code, f"The model server cannot be reached. {TRY_AGAIN}")
+    if isinstance(error, client.UnknownModel):
+        # The form was checked before: the network exists, but this Triton has not loaded it.
+        return Refused(503, "model_not_ready", f"This model is not loaded. Choose another, or: {TRY_AGAIN}")
+    return Refused(500, error.code, OPAQUE)
+
+
+def from_http(error: HTTPException):
+    """Return the response for a failure found by Flask or Werkzeug, keeping the Allow header of a 405."""
+    if error.code is None or error.code < 400:
+        return error
+    code, message = HTTP.get(error.code, ("bad_request" if error.code < 500 else "server_error", OPAQUE))
+    response = answer(Refused(error.code, code, message))
+    if "Allow" in (headers := error.get_response().headers):
+        response.headers["Allow"] = headers["Allow"]
+    return response
+
+
+def from_fault(error: Exception):
+    """Return an opaque 500 and log the traceback under the request's id."""
+    current_app.logger.error("code=server_error request_id=%s", request_id(), exc_info=error)
+    return answer(Refused(500, "server_error", OPAQUE))
+
+
+def register(app: Flask) -> None:
+    """Let an application answer every failure in the one shape."""
+    app.register_error_handler(Refused, answer)
+    app.register_error_handler(client.ClientError, lambda error: answer(from_client(error)))
+    app.register_error_handler(HTTPException, from_http)
+    app.register_error_handler(Exception, from_fault)
