@@ -47,7 +47,7 @@ TISSUES = {
     "marrow": (0.55, 380, 60, 0.02),
     "fat": (1.00, 350, 70, 0.0),
     "muscle": (0.90, 900, 47, 0.10),
-    "mucosa": (0.90, 1000, 90, 0.60),
+    "mucosa": (0.90, 1000, 80, 0.35),
     "dura": (0.50, 900, 50, 0.60),
     "csf": (1.00, 2569, 329, 0.0),
     "grey": (0.86, 833, 83, 0.03),
@@ -114,6 +114,8 @@ class Canvas:
 
     def __post_init__(self):
         self.sparse = tuple(np.ascontiguousarray(p[::4, ::4]) for p in (self.x, self.y, self.z))
+        self.low, self.high = np.array([(p.min() - 5, p.max() + 5) for p in self.sparse], np.float32).T
+        self.half = tuple(np.ascontiguousarray(p[::2, ::2]) for p in (self.x, self.y, self.z))
 
     def paint(self, distance: np.ndarray, tissue: str, window: tuple = (slice(None), slice(None)), soft: float = 1.0):
         """Put a tissue where distance < 0; the edge is a ramp `soft` mm plus one pixel wide (partial volume)."""
@@ -123,6 +125,8 @@ class Canvas:
 
     def window(self, low: np.ndarray, high: np.ndarray) -> tuple | None:
         """Return the rows and columns that see the box low..high (mm), or None: most small organs miss the slice."""
+        if (low > self.high).any() or (high < self.low).any():
+            return None
         step, reach = 4, 5 * self.pixel  # looking at every fourth pixel is enough if the box is grown by as much
         x, y, z = self.sparse
         hit = (x > low[0] - reach) & (x < high[0] + reach) & (y > low[1] - reach) & (y < high[1] + reach)
@@ -194,6 +198,15 @@ def spin_echo(density, t1, t2, repetition, echo) -> float:
     return density * (1 - np.exp(-repetition / t1)) * np.exp(-echo / t2)
 
 
+def spoiled_gradient_echo(density, t1, t2, repetition, echo, angle) -> float:
+    """Return PD sin(a) (1 - E1) / (1 - E1 cos(a)) exp(-TE/T2), E1 = exp(-TR/T1); times in ms, the flip in degrees.
+
+    Source: Haacke et al., "Magnetic Resonance Imaging", Wiley 1999, section 18.1; T2 stands in for T2*.
+    """
+    e1, a = np.exp(-repetition / t1), np.radians(angle)
+    return density * np.sin(a) * (1 - e1) / (1 - e1 * np.cos(a)) * np.exp(-echo / t2)
+
+
 def inversion_recovery(density, t1, t2, repetition, echo, inversion) -> float:
     """Return the magnitude signal after inversion: PD |1 - 2 exp(-TI/T1) + exp(-TR/T1)| exp(-TE/T2), times in ms."""
     return density * abs(1 - 2 * np.exp(-inversion / t1) + np.exp(-repetition / t1)) * np.exp(-echo / t2)
@@ -203,8 +216,10 @@ def tissue_signals(weighting: str, rng: np.random.Generator) -> dict[str, float]
     """Return the signal of every tissue under one weighting, with scanner timings drawn from clinical ranges."""
     stretch = rng.uniform(0, 1)
     if weighting == "t1c":
-        agent, timing = rng.uniform(0.8, 1.3), (420 + 230 * stretch, 11.0)
-        return {name: spin_echo(*relax(name, agent), *timing) for name in TISSUES}
+        agent, gradient = rng.uniform(0.8, 1.3), rng.random() < 0.5
+        equation = spoiled_gradient_echo if gradient else spin_echo
+        timing = (12 + 10 * stretch, 4.0, 25.0) if gradient else (420 + 230 * stretch, 11.0)
+        return {name: equation(*relax(name, agent), *timing) for name in TISSUES}
     if weighting == "t2":
         signals = {name: spin_echo(*relax(name, 0), 3500 + 1500 * stretch, 85 + 20 * stretch) for name in TISSUES}
     else:
@@ -227,6 +242,18 @@ def _spline(cells: int, size: int) -> np.ndarray:
     return np.where(t < 1, near, far).astype(np.float32)
 
 
+_SPLINE_DEVIATION = 151 / 315  # of white noise under cubic B-splines in two directions: the integral of B squared
+
+
+def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return a @ b in strips of rows, each too small for BLAS to wake threads: waking them costs more than they do."""
+    out = np.empty((len(a), b.shape[1]), np.float32)
+    rows = max(1, 200_000 // b.size)
+    for top in range(0, len(a), rows):
+        np.matmul(a[top : top + rows], b, out=out[top : top + rows])
+    return out
+
+
 def smooth_noise(seed: int, size: int) -> Callable:
     """Return noise(cells, channel=0): unit-variance smooth noise [size, size]; the same picture at every size."""
 
@@ -234,8 +261,8 @@ def smooth_noise(seed: int, size: int) -> Callable:
     def noise(cells: int, channel: int = 0) -> np.ndarray:
         rng = np.random.default_rng([seed, cells, channel])
         weights = _spline(cells, size)
-        field = weights @ rng.standard_normal((cells + 3, cells + 3), np.float32) @ weights.T
-        return field / np.float32(0.48)  # the cubic B-spline leaves about 0.48 of the standard deviation
+        coarse = rng.standard_normal((cells + 3, cells + 3), np.float32) / np.float32(_SPLINE_DEVIATION)
+        return _product(weights, _product(coarse, weights.T))
 
     return noise
 
@@ -285,7 +312,7 @@ def push_aside(x, y, z, tumour: Tumour, strength: float) -> tuple:
 def skull_base(x, y) -> np.ndarray:
     """Return the height z (mm) of the cavity's floor: front, middle (with the sella's saddle) and rear fossa."""
     middle = -41 + 15 * np.exp(-((x / 15) ** 2))
-    front = -23 + 4 * np.tanh((np.abs(x) - 15) / 6)
+    front = -25 + 5 * np.tanh((np.abs(x) - 15) / 6) + 0.22 * (y - 40)
     rear = 0.5 + 0.5 * np.tanh((y + 8) / 9)
     ahead = 0.5 + 0.5 * np.tanh((y - 33) / 5)
     return -66 + rear * (middle + 66) + ahead * (front - middle)
@@ -300,25 +327,25 @@ def inner_skull(x, y, z) -> np.ndarray:
 
 def paint_head(canvas: Canvas, rng: np.random.Generator) -> None:
     """Paint what lies outside the brain: skin, fat, muscle, bone, and the face with its air spaces."""
-    x, y, z = canvas.x, canvas.y, canvas.z
+    x, y, z = canvas.half
     bone, scalp = rng.uniform(2.5, 5.0), rng.uniform(4, 8)
     outer = ellipsoid(x, y, z, (0, 0, 0), BRAIN + np.float32(bone + scalp))
     face = ellipsoid(x, y, z, (0, 50, -58), (50, 47, 64))
     nose = ellipsoid(x, y, z, (0, 98, -52), (11, 17, 18))
-    neck = np.maximum(np.sqrt((x / 54) ** 2 + ((y + 14) / 60) ** 2) * 56 - 56, z + 45)
-    skin = smooth_min(smooth_min(outer, smooth_min(face, nose, 10), 9), neck, 20)
+    neck = np.maximum(np.sqrt((x / 54) ** 2 + ((y + 22) / 50) ** 2) * 52 - 52, z + 45)
+    skin = double(smooth_min(smooth_min(outer, smooth_min(face, nose, 10), 9), neck, 16), canvas.x.shape[0])
     canvas.paint(skin, "muscle")
     canvas.paint(skin + 2 + 0.5 * canvas.noise(24), "fat")
     deep = 7 + 4 * canvas.noise(10)
-    low = np.clip((-18 - z) / 14, 0, 1)
+    low = np.clip((-18 - canvas.z) / 14, 0, 1)
     canvas.paint(np.maximum(skin + deep, 4 - 8 * low), "muscle", soft=2)
-    strands = 0.8 - np.abs(canvas.noise(16) + 0.6 * canvas.noise(32)) * 2.2 + 0.5 * canvas.noise(50)
-    canvas.paint(np.maximum(np.maximum(skin + 9, 0.3 - strands), 1 - 2 * low) * 2, "fat", soft=5)
+    strands = np.abs(canvas.noise(14, 4) + 0.5 * canvas.noise(32, 4)) * 4 + 0.2 - 0.8 * canvas.noise(10, 5)
+    canvas.paint(np.maximum(np.maximum(skin + 9, strands), 2 - 4 * low), "fat", soft=4)
     _paint_face(canvas, rng)
-    shell = np.maximum(canvas.inside - bone, skin + 3)
+    shell = np.maximum(canvas.inside - bone * (1 - 0.5 * low) + low * canvas.noise(24, 8), skin + 3)
     canvas.paint(shell, "bone")
-    diploe = np.abs(canvas.inside - bone * 0.6) - bone * (0.12 + 0.12 * canvas.noise(30))
-    canvas.paint(np.maximum(diploe, -30 - z), "marrow", soft=1)
+    diploe = np.abs(canvas.inside - bone * 0.6) - bone * (0.12 + 0.12 * canvas.noise(30, 6) + 0.3 * low)
+    canvas.paint(diploe, "marrow", soft=1.5)
 
 
 def _paint_face(canvas: Canvas, rng: np.random.Generator) -> None:
@@ -331,12 +358,15 @@ def _paint_face(canvas: Canvas, rng: np.random.Generator) -> None:
         canvas.tube((42 * side, 62, -35), (24 * side, 32, -34), 2, 2.5, "muscle")
         canvas.tube((19 * side, 64, -35), (16 * side, 32, -34), 2, 2.5, "muscle")
         canvas.blob((25 * side, 56, -66), (15, 17, 15), "air", rough=1.5)
-        canvas.blob((46 * side, -14, -46), (19, 13, 11), "bone", 2, rough=4)
-        canvas.blob((56 * side, -24, -55), (8, 10, 11), "air", 2, rough=3)
-        canvas.blob((62 * side, 38, -25), (7, 18, 24), "muscle", 2)
+        canvas.blob((43 * side, -14, -46), (19, 13, 11), "bone", 2, rough=4)
+        canvas.blob((51 * side, -24, -55), (8, 10, 10), "air", 2, rough=3)
+        canvas.blob((55 * side, 36, -30), (6, 15, 20), "muscle", 2)
     canvas.blob((0, 58, -48), (14, 29, 19), "mucosa", rough=1)
-    canvas.blob((0, 58, -48), (12, 27, 17), "air", rough=3)
+    canvas.blob((0, 58, -48), (12, 27, 17), "air", rough=2)
+    for side, height in ((-1, -42), (1, -43), (-1, -54), (1, -55)):
+        canvas.tube((6.5 * side, 36, height + 2), (7 * side, 76, height - 1), 3, 2.5, "mucosa")
     canvas.blob((0, 60, -50), (1, 26, 18), "mucosa")
+    canvas.tube((0, 84, -86), (0, 40, -76), 1.5, 3, "air")
     canvas.blob((0, 26, -41), (13, 11, 9), "air", rough=1.2)
     canvas.blob((0, 86, -18), (15, 4, 10), "air", rough=1.5)
     canvas.blob((0, 48, -88), (24, 33, 17), "muscle", 2)
@@ -353,21 +383,20 @@ def folds(canvas: Canvas, rng: np.random.Generator) -> np.ndarray:
     The zero lines of band-limited noise wander like gyri; the noise is a function of the direction from the middle
     alone, so sulci run inwards from the surface. Dividing by the noise's envelope keeps the folds evenly wide.
     """
-    half = (slice(None, None, 2), slice(None, None, 2))
-    x, y, z = (p[half] for p in (canvas.x, canvas.y, canvas.z))
+    x, y, z = canvas.half
     level = np.sqrt((x / BRAIN[0]) ** 2 + (y / BRAIN[1]) ** 2 + (z / BRAIN[2]) ** 2) + np.float32(1e-3)
-    bend = [p / level + np.float32(1.6) * canvas.noise(20, i)[half] for i, p in enumerate((x, y, z))]
-    waves, length = 18, rng.uniform(21, 27)
+    bend = [p / level + np.float32(2.2) * canvas.noise(20, i)[::2, ::2] for i, p in enumerate((x, y, z))]
+    waves, length = 14, rng.uniform(19, 25)
     k = rng.normal(size=(waves, 3))
     k *= 2 * np.pi / length * rng.uniform(0.75, 1.25, (waves, 1)) / np.linalg.norm(k, axis=1, keepdims=True)
     k, phase = np.float32(k)[:, :, None, None], np.float32(rng.uniform(0, 2 * np.pi, waves))[:, None, None]
     angle = k[:, 0] * bend[0] + k[:, 1] * bend[1] + k[:, 2] * bend[2] + phase
     wave, quarter = np.cos(angle).sum(0), np.sin(angle).sum(0)
     sulcus = wave / np.sqrt(wave * wave + quarter * quarter + 1) * np.minimum(level, 1)
-    return np.abs(_double(sulcus, canvas.x.shape[0])) * np.float32(length / 6.3)
+    return np.abs(double(sulcus, canvas.x.shape[0])) * np.float32(length / 6.3)
 
 
-def _double(coarse: np.ndarray, size: int) -> np.ndarray:
+def double(coarse: np.ndarray, size: int) -> np.ndarray:
     """Return a half-resolution field at full resolution [size, size] by linear interpolation."""
     for _ in range(2):
         fine = np.empty((size, coarse.shape[1]), np.float32)
@@ -410,9 +439,9 @@ def _paint_deep(canvas: Canvas, rng: np.random.Generator) -> None:
         canvas.tube((14 * side, 26, 6), (18 * side, -12, 20), 6, 3, "deep grey", 2)
         path = [(13, 36, 4), (5, 12, 12), (8, -14, 19), (20, -38, 10)]
         radii = np.array([4.5, 4, 4.5, 6]) * width
-        for i in range(3):
-            a, b = ((p[0] * side, *p[1:]) for p in path[i : i + 2])
-            canvas.tube(a, b, radii[i], radii[i + 1], "csf", 1.5)
+        for i, shift in ((i, shift) for i in range(3) for shift in (0, 1)):  # twice, the second further out: a wing
+            a, b = ((side * (p[0] + 5 * shift), p[1], p[2] + 2.5 * shift) for p in path[i : i + 2])
+            canvas.tube(a, b, radii[i] * (1 - 0.35 * shift), radii[i + 1] * (1 - 0.2 * shift), "csf", 1.5)
         canvas.tube((20 * side, -38, 10), (18 * side, -60, 4), radii[3] * 0.9, 1.5 * width, "csf", 1.5)
         canvas.tube((22 * side, -36, 4), (31 * side, -6, -24), 3 * width, 1.5 * width, "csf", 1.5)
         canvas.tube((17 * side, -36, 11), (9 * side, -14, 17), 2, 1.5, "gland", 1.5)
@@ -452,7 +481,7 @@ def paint_vessels(canvas: Canvas, rng: np.random.Generator) -> None:
         y2, z2 = -85 * np.cos(height + 0.25), 65 * np.sin(height + 0.25)
         canvas.tube((0, y, z), (0, y2, z2), 3.2, 3.0, "blood")
     for side in (-1, 1):
-        canvas.tube((0, -80, -22), (45 * side, -52, -28), 3.5, 3.5, "blood")
+        canvas.tube((0, -80, -22), (48 * side, -50, -29), 2.8, 2.6, "blood")
         canvas.tube((12 * side, 22, -28), (12 * side, 4, -27), 4.5, 4.5, "gland")
         canvas.tube((12 * side, 6, -20), (40 * side, 8, -14), 1.7, 1.3, "blood")
         canvas.tube((2 * side, 18, -14), (2 * side, 36, -2), 1.3, 1.1, "blood")
@@ -461,8 +490,8 @@ def paint_vessels(canvas: Canvas, rng: np.random.Generator) -> None:
     canvas.blob(SELLA, (6, 5, 3.5), "gland")
     canvas.tube(SELLA, (0, 9, -17), 1.2, 1.0, "gland")
     # cortical veins: bright where they run in sulci
-    crossing = np.maximum(1.4 - canvas.noise(40, 7), np.maximum(canvas.pial, canvas.inside + 1))
-    canvas.paint(crossing * 2, "blood", soft=0.5)
+    crossing = np.maximum(1.6 - canvas.noise(48, 7), np.maximum(np.abs(canvas.pial + 0.8) - 0.9, canvas.inside + 1))
+    canvas.paint(crossing, "blood", soft=0.5)
 
 
 # --------------------------------------------------------------------------------------------------------- tumours
@@ -479,7 +508,7 @@ def _glioma(rng: np.random.Generator) -> Tumour:
     while True:
         centre = rng.uniform((16, -50, -8), (44, 46, 40))
         if inner_skull(*centre) < -radii.max() - 5:
-            return Tumour("glioma", centre * (rng.choice((-1, 1)), 1, 1), radii, 0.12)
+            return Tumour("glioma", centre * (rng.choice((-1, 1)), 1, 1), radii, 0.17)
 
 
 def _meningioma(rng: np.random.Generator) -> Tumour:
@@ -491,18 +520,20 @@ def _meningioma(rng: np.random.Generator) -> Tumour:
         way = rng.normal(size=3) * (1, 1.2, 0.8) + (0.5, 0, 0.25)
         way = np.abs(way) * (side, np.sign(way[1]), 1)
         way /= np.linalg.norm(way / BRAIN)
-        return Tumour("meningioma", way * (1 - depth / np.linalg.norm(way)), radii, 0.03)
-    angle = rng.uniform(0.5, 2.7)
+        way *= np.array([1, min(1, 62 / abs(way[1])), 1])  # not at the poles
+        way /= np.linalg.norm(way / BRAIN)
+        return Tumour("meningioma", way * (1 - depth / np.linalg.norm(way)), radii, 0.06)
+    angle = rng.uniform(0.7, 2.4)
     deep = np.array([0, BRAIN[1] * np.cos(angle), BRAIN[2] * np.sin(angle)])
     deep *= 1 - depth / np.linalg.norm(deep)
-    return Tumour("meningioma", deep + (side * radii[0] * rng.uniform(0.7, 0.9), 0, 0), radii, 0.03)
+    return Tumour("meningioma", deep + (side * radii[0] * rng.uniform(0.7, 0.9), 0, 0), radii, 0.06)
 
 
 def _adenoma(rng: np.random.Generator) -> Tumour:
     """Return a tumour of the pituitary gland that grows upwards out of the sella."""
     radii = rng.uniform(8.5, 16) * np.array([1.0, 0.9, 1.1]) * rng.uniform(0.9, 1.1, 3)
     centre = SELLA + rng.normal(0, (1.5, 1.0, 0.5)) + (0, 0, radii[2] * rng.uniform(0.35, 0.6))
-    return Tumour("pituitary", centre, radii, 0.05)
+    return Tumour("pituitary", centre, radii, 0.09)
 
 
 def paint_tumour(canvas: Canvas, tumour: Tumour, place: tuple, rng: np.random.Generator) -> np.ndarray:
@@ -520,12 +551,20 @@ def paint_tumour(canvas: Canvas, tumour: Tumour, place: tuple, rng: np.random.Ge
         canvas.paint(np.maximum(near - swelling, canvas.inside + 3), "oedema", soft=4)
         canvas.paint(near - 1, "csf")
         canvas.paint(near, "meningioma", soft=0.5)
+        _mottle(canvas, near, 0.04)
     else:
         waist = ellipsoid(*place, np.float32(SELLA), np.float32((9, 7, 6)))
         near = smooth_min(near, waist, 3)
         canvas.paint(near - 1, "csf")
         canvas.paint(near, "pituitary", soft=0.5)
+        _mottle(canvas, near, 0.07)
     return near < 0
+
+
+def _mottle(canvas: Canvas, near: np.ndarray, strength: float) -> None:
+    """Make the inside of a tumour uneven."""
+    inside = np.clip(-near, 0, 1)
+    canvas.image *= 1 + np.float32(strength) * inside * (canvas.noise(36, 11) + canvas.noise(70, 11))
 
 
 def _paint_glioma(canvas: Canvas, near: np.ndarray, size: float, rng: np.random.Generator) -> None:
@@ -533,8 +572,9 @@ def _paint_glioma(canvas: Canvas, near: np.ndarray, size: float, rng: np.random.
     spread = size * rng.uniform(0.35, 0.8) * (1 + 0.45 * canvas.noise(12, 9))
     canvas.paint(np.maximum(near - spread, canvas.inside + 5), "oedema", soft=5)
     canvas.paint(near, "glioma", soft=1.2)
-    rim = size * rng.uniform(0.18, 0.38) * (1 + 0.35 * canvas.noise(20, 10))
-    canvas.paint(near + rim, "necrosis", soft=1.5)
+    _mottle(canvas, near, 0.12)
+    rim = size * rng.uniform(0.15, 0.5) * (1 + 0.5 * canvas.noise(24, 10))
+    canvas.paint(near + np.maximum(rim, 1.5), "necrosis", soft=1.5)
 
 
 # ----------------------------------------------------------------------------------------------------- the picture
@@ -549,13 +589,13 @@ def finish(canvas: Canvas, weighting: str, rng: np.random.Generator, grain: np.r
     size = canvas.image.shape[0]
     surface = np.clip(1 + canvas.inside / 70, 0, 1.2)  # coils sit around the head: what is nearer is brighter
     gain = rng.uniform(0.05, 0.2) * canvas.noise(2, 20) + rng.uniform(0.1, 0.55) * (surface - 0.7)
-    signal = canvas.image * np.exp(gain) * (1 + 0.03 * canvas.noise(40, 21) + 0.02 * canvas.noise(90, 21))
+    signal = canvas.image * np.exp(gain) * (1 + 0.03 * canvas.noise(40, 21) + 0.02 * canvas.noise(70, 21))
     signal = ndimage.gaussian_filter(signal, rng.uniform(0.35, 0.75) * size / 224, truncate=3)
     white = np.quantile(signal[::2, ::2], 0.985) * rng.uniform(0.85, 1.25)
     sigma = np.float32(white * rng.uniform(0.008, 0.03))
     real, imaginary = grain.standard_normal((2, size, size), np.float32) * sigma
     signal = np.sqrt((signal + real) ** 2 + imaginary * imaginary)
-    shown = np.clip(signal / np.float32(white), 0, 1) ** np.float32(rng.uniform(0.85, 1.35))
+    shown = np.clip(signal / np.float32(white), 0, 1) ** np.float32(rng.uniform(0.95, 1.55))
     return np.uint8(shown * 255 + 0.5)
 
 
@@ -584,7 +624,8 @@ def draw(label: str, seed: int, size: int = 224) -> Phantom:
 def _render(label, tumour, plane, weighting, rng, grain, size) -> tuple[np.ndarray, np.ndarray]:
     """Return image and mask of one slice through (or, for notumor, past where would be) a tumour."""
     noise = smooth_noise(int(rng.integers(2**32)), size)
-    through = tumour.centre + rng.uniform(-0.35, 0.35, 3) * tumour.radii
+    # rather on the tumour's inner side: a slice at the head's very edge shows little else
+    through = tumour.centre - np.sign(tumour.centre) * rng.uniform(-0.1, 0.45, 3) * tumour.radii
     x, y, z, pixel = slice_points(plane, through, rng, noise, size)
     place = x, y, z
     if label in ("glioma", "meningioma"):
@@ -592,7 +633,7 @@ def _render(label, tumour, plane, weighting, rng, grain, size) -> tuple[np.ndarr
         x, y, z = moved
     signals = {name: np.float32(value) for name, value in tissue_signals(weighting, rng).items()}
     canvas = Canvas(x, y, z, np.full((size, size), signals["air"], np.float32), signals, pixel, noise)
-    canvas.inside = inner_skull(*place)
+    canvas.inside = double(inner_skull(*(p[::2, ::2] for p in place)), size)
     paint_head(canvas, rng)
     paint_brain(canvas, rng)
     paint_vessels(canvas, rng)
