@@ -20,15 +20,18 @@ PHOTOMETRIC = 262
 def to_8_bit(image: Image.Image) -> Image.Image:
     """Load an opened image of any mode, turn it upright and convert it to mode L or RGB, without metadata.
 
-    The EXIF orientation is applied. Transparent parts become black, the background of an MRI slice. CMYK, YCbCr and palettes become RGB; colour
-    profiles (ICC) are ignored, because the training images carry none. More than 8 bits of grey: see window(). Of 16-bit colour Pillow keeps the upper 8 bits.
-    Raises ImageError for grey values none of which is finite and for 16-bit colour too dim to survive; ValueError for a mode that Pillow cannot convert.
+    The EXIF orientation is applied. Transparent parts become black, the background of an MRI slice. CMYK, YCbCr and
+    palettes become RGB; colour profiles (ICC) are ignored, because the training images carry none. More than 8 bits of
+    grey: see window(). Of 16-bit colour Pillow keeps the upper 8 bits.
+    Raises ImageError for grey values none of which is finite and for 16-bit colour too dim to survive; ValueError for
+    a mode that Pillow cannot convert.
     """
     deep_colour = image.mode not in DEEP_MODES and ";16" in str(image.tile)
+    white_is_zero = image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
     image.load()
     image = ImageOps.exif_transpose(image)
     if image.mode in DEEP_MODES:
-        return Image.fromarray(window(_deep_pixels(image)))
+        return Image.fromarray(window(_deep_pixels(image, white_is_zero)))
     if image.mode in ALPHA_MODES or "transparency" in image.info:
         result = _on_black(image)
     else:
@@ -36,8 +39,8 @@ def to_8_bit(image: Image.Image) -> Image.Image:
     if deep_colour and max(high for _, high in result.convert("RGB").getextrema()) < DIM:
         raise ImageError(
             "unsupported_format",
-            "Expected 16-bit colour that uses its whole range. Received: a picture that its upper 8 bits show as black. "
-            "Save it as 16-bit grey or 8-bit RGB.",
+            "Expected 16-bit colour that uses its whole range. Received: a picture that is nearly black without "
+            "its lower 8 bits. Save it as 16-bit grey or 8-bit RGB.",
         )
     result.info = {}
     return result
@@ -53,31 +56,32 @@ def window(pixels: np.ndarray) -> np.ndarray:
     count.
     Raises ImageError if no pixel is finite.
     """
-    pixels = np.asarray(pixels, np.float64)
-    finite = np.isfinite(pixels)
-    if not finite.any():
+    finite = pixels[np.isfinite(pixels)]
+    if not finite.size:
         raise corrupt("none of its pixels is a finite number")
-    low, high = np.percentile(pixels[finite], PERCENTILES)
+    low, high = np.percentile(finite, PERCENTILES, method="nearest")
     if low == high:
-        low, high = pixels[finite].min(), pixels[finite].max()
-    if low == high:
-        return np.zeros(pixels.shape, np.uint8)
-    scaled = np.where(finite, (pixels - low) / (high - low), 0.0)
-    return np.rint(255 * np.clip(scaled, 0, 1)).astype(np.uint8)
+        low, high = finite.min(), finite.max()
+    result = np.zeros(pixels.shape, np.uint8)
+    if low < high:
+        for target, row in zip(result, pixels, strict=True):  # by rows, to spare memory
+            target[:] = np.rint(np.interp(np.where(np.isfinite(row), row, low), (low, high), (0, 255)))
+    return result
 
 
-def _deep_pixels(image):
-    pixels = np.asarray(image).astype(np.float64)
+def _deep_pixels(image, white_is_zero):
+    pixels = np.asarray(image)
     if "transparency" in image.info:
-        pixels[pixels == image.info["transparency"]] = np.nan
+        pixels = np.where(pixels == image.info["transparency"], np.nan, pixels)
     # Pillow inverts 8-bit TIFFs whose zero is white but not deeper ones.
-    if image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO:
-        pixels = -pixels
+    if white_is_zero:
+        pixels = -pixels.astype(np.float64)
     return pixels
 
 
 def _on_black(image):
     grey = image.mode in ("L", "LA", "La", "1")
     image = image.convert("RGBA")
-    black = Image.new("RGBA", image.size, (0, 0, 0, 255))
-    return Image.alpha_composite(black, image).convert("L" if grey else "RGB")
+    result = Image.new("RGB", image.size)
+    result.paste(image.convert("RGB"), mask=image.getchannel("A"))
+    return result.convert("L") if grey else result

@@ -1,8 +1,9 @@
-"""The byte structure of PNG and JPEG files: checked, and written again without anything but the picture.
+"""The byte structure of PNG, JPEG and GIF files: checked, and written again without anything but the picture.
 
 EXIF, comments and text chunks carry names, dates and places of patients. They are dropped here at the byte level, so
 the compressed pixels stay as they were. What follows the end of the picture (a second MPO frame, an appended archive)
-is dropped too. Structure: PNG specification (W3C, third edition) section 5; ITU-T T.81 (JPEG) annex B.
+is dropped too. Structure: PNG specification (W3C, third edition) section 5; ITU-T T.81 (JPEG) annex B;
+GIF89a specification (CompuServe 1990).
 """
 
 import re
@@ -25,11 +26,16 @@ JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 JPEG_PLAIN_FRAMES = {0xC0, 0xC1, 0xC2}
 END_OF_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 
-# Small files made to keep a decoder busy: each scan of a few bytes walks over all pixels once more (files have about
-# 10, libtiff stops at 100), and 10 MiB hold 800 000 empty chunks.
+GIF_SIGNATURES = (b"GIF87a", b"GIF89a")
+EXTENSION, CONTROL, IMAGE, TRAILER = 0x21, 0xF9, 0x2C, 0x3B
+
+# Files made to keep a decoder busy: each JPEG scan of a few bytes walks over all pixels once more (pictures have about
+# 10 scans, libtiff stops at 100); 10 MiB hold 800 000 empty PNG chunks; 10 MB of short GIF comments kept Pillow 12
+# busy for 195 s. 10 MiB of GIF data in blocks of the usual 255 bytes are 41 000 blocks.
 MAX_SCANS = 50
 MAX_SEGMENTS = 1000
 MAX_CHUNKS = 20_000
+MAX_BLOCKS = 100_000
 
 CUT_OFF = "it ends before its end marker, so it was cut off"
 
@@ -67,12 +73,32 @@ class Jpeg:
         return bytes((0xFF, SOI)) + kept + bytes((0xFF, EOI))
 
 
-def structure(data: bytes) -> Png | Jpeg | None:
-    """Return the parts of a PNG or JPEG file, None for any other. Raises ImageError (corrupt_image)."""
+@dataclass(frozen=True)
+class Gif:
+    """A GIF file's header with its palette, and its first two pictures with what controls their transparency.
+
+    Two pictures are enough to see that there are several.
+    """
+
+    parts: list[bytes]
+
+    def is_plain(self) -> bool:
+        """Tell that the file can't be passed on: a GIF has a palette."""
+        return False
+
+    def stripped(self) -> bytes:
+        """Return the file without comments and applications' data."""
+        return b"".join(self.parts) + bytes((TRAILER,))
+
+
+def structure(data: bytes) -> Png | Jpeg | Gif | None:
+    """Return the parts of a PNG, JPEG or GIF file, None for any other. Raises ImageError (corrupt_image)."""
     if data.startswith(PNG_SIGNATURE):
         return Png(_chunks(data))
     if data.startswith(JPEG_SIGNATURE):
         return Jpeg(_segments(data))
+    if data.startswith(GIF_SIGNATURES):
+        return Gif(_pictures(data))
     return None
 
 
@@ -125,3 +151,39 @@ def _segment(data, position):
     if end > len(data):
         raise corrupt(CUT_OFF)
     return marker, end
+
+
+def _pictures(data):
+    """Return the header and at most two pictures of a GIF, each after its last graphic control extension."""
+    position = 13 + _palette_bytes(data, 10)
+    parts, control = [data[:position]], b""
+    for _ in range(MAX_SEGMENTS):
+        start, kind = position, data[position] if position < len(data) else TRAILER
+        if kind == TRAILER or len(parts) == 3:
+            return parts
+        if kind == EXTENSION:
+            position = _blocks_end(data, start + 2)
+            control = data[start:position] if data[start + 1] == CONTROL else control
+        elif kind == IMAGE:
+            position = _blocks_end(data, start + 11 + _palette_bytes(data, start + 9))
+            parts.append(control + data[start:position])
+            control = b""
+        else:
+            raise corrupt("it holds bytes that belong to no block, so it was damaged")
+    raise corrupt(f"it has more than {MAX_SEGMENTS} extensions")
+
+
+def _palette_bytes(data, position):
+    flags = int.from_bytes(data[position : position + 1], "big")
+    return 3 << (flags & 7) + 1 if flags & 0x80 else 0
+
+
+def _blocks_end(data, position):
+    for _ in range(MAX_BLOCKS):
+        if position >= len(data):
+            raise corrupt(CUT_OFF)
+        length = data[position]
+        position += 1 + length
+        if length == 0:
+            return position
+    raise corrupt(f"it has a part of more than {MAX_BLOCKS} blocks")
