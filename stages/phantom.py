@@ -94,12 +94,11 @@ class Tumour:
 
 @dataclass
 class Canvas:
-    """The slice while it is painted.
+    """The slice while it is painted: the part of the picture that the head fills.
 
-    x, y, z: head coordinates of the pixels, float32 [size, size], mm. image: the signal so far. signals: tissue ->
-    signal. pixel: mm. inside: signed distance to the inner skull, negative inside. pial: distance to the brain's
-    surface with its sulci, positive in the brain. noise(cells, channel): smooth
-    unit-variance noise on the grid, `cells` bumps across.
+    x, y, z: head coordinates of the pixels, float32 [rows, columns], mm. image: the signal so far. signals: tissue ->
+    signal. pixel: mm. inside, skin: signed distance to the inner skull and to the skin, negative inside. pial: distance
+    to the brain's surface with its sulci, positive in the brain.
     """
 
     x: np.ndarray
@@ -108,29 +107,32 @@ class Canvas:
     image: np.ndarray
     signals: dict
     pixel: float
-    noise: Callable
-    inside: np.ndarray | None = None
+    noise: "SmoothNoise"
+    inside: np.ndarray
+    skin: np.ndarray
     pial: np.ndarray | None = None
 
     def __post_init__(self):
-        self.sparse = tuple(np.ascontiguousarray(p[::4, ::4]) for p in (self.x, self.y, self.z))
-        self.low, self.high = np.array([(p.min() - 5, p.max() + 5) for p in self.sparse], np.float32).T
+        self.sparse = np.stack([p[::6, ::6] for p in (self.x, self.y, self.z)])
+        self.low, self.high = self.sparse.min((1, 2)) - 7 * self.pixel, self.sparse.max((1, 2)) + 7 * self.pixel
         self.half = tuple(np.ascontiguousarray(p[::2, ::2]) for p in (self.x, self.y, self.z))
 
     def paint(self, distance: np.ndarray, tissue: str, window: tuple = (slice(None), slice(None)), soft: float = 1.0):
         """Put a tissue where distance < 0; the edge is a ramp `soft` mm plus one pixel wide (partial volume)."""
-        cover = np.clip(0.5 - distance * (1 / (self.pixel + soft)), 0, 1)
+        cover = np.multiply(distance, np.float32(-1 / (self.pixel + soft)))
+        cover += np.float32(0.5)
+        np.minimum(np.maximum(cover, 0, out=cover), 1, out=cover)
         part = self.image[window]
-        part += cover * (self.signals[tissue] - part)
+        cover *= self.signals[tissue] - part
+        part += cover
 
     def window(self, low: np.ndarray, high: np.ndarray) -> tuple | None:
         """Return the rows and columns that see the box low..high (mm), or None: most small organs miss the slice."""
         if (low > self.high).any() or (high < self.low).any():
             return None
-        step, reach = 4, 5 * self.pixel  # looking at every fourth pixel is enough if the box is grown by as much
-        x, y, z = self.sparse
-        hit = (x > low[0] - reach) & (x < high[0] + reach) & (y > low[1] - reach) & (y < high[1] + reach)
-        hit &= (z > low[2] - reach) & (z < high[2] + reach)
+        step, reach = 6, 7 * self.pixel  # looking at every sixth pixel is enough if the box is grown by as much
+        low, high = (low - reach)[:, None, None], (high + reach)[:, None, None]
+        hit = ((self.sparse > low) & (self.sparse < high)).all(0)
         rows = np.flatnonzero(hit.any(1))
         if not rows.size:
             return None
@@ -181,6 +183,17 @@ def smooth_max(a, b, width: float):
 def smooth_min(a, b, width: float):
     """Return the smaller of two distances, with the crease between them rounded over `width` mm."""
     return -smooth_max(-a, -b, width)
+
+
+def double(coarse: np.ndarray, shape: tuple) -> np.ndarray:
+    """Return a half-resolution field (every second pixel) at full resolution, float32 `shape`, linear in between."""
+    for length in shape:
+        fine = np.empty((length, coarse.shape[1]), np.float32)
+        fine[::2] = coarse
+        after = np.concatenate([coarse[1:], coarse[-1:]])
+        fine[1::2] = (np.float32(0.5) * (coarse + after))[: length // 2]
+        coarse = np.ascontiguousarray(fine.T)
+    return coarse
 
 
 # ------------------------------------------------------------------------------------------------ signal equations
@@ -235,7 +248,7 @@ def tissue_signals(weighting: str, rng: np.random.Generator) -> dict[str, float]
 
 @functools.lru_cache(maxsize=64)
 def _spline(cells: int, size: int) -> np.ndarray:
-    """Return cubic B-spline weights float32 [size, cells + 3] that raise a coarse grid to `size` pixels."""
+    """Return cubic B-spline weights: float32 [size, cells + 3] that raise a coarse grid to `size` pixels."""
     position = (np.arange(size) + 0.5) / size * cells
     t = np.abs(position[:, None] - (np.arange(cells + 3)[None] - 1))
     near, far = 2 / 3 - t * t + t**3 / 2, np.clip(2 - t, 0, None) ** 3 / 6
@@ -245,26 +258,37 @@ def _spline(cells: int, size: int) -> np.ndarray:
 _SPLINE_DEVIATION = 151 / 315  # of white noise under cubic B-splines in two directions: the integral of B squared
 
 
-def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return a @ b in strips of rows, each too small for BLAS to wake threads: waking them costs more than they do."""
-    out = np.empty((len(a), b.shape[1]), np.float32)
-    rows = max(1, 200_000 // b.size)
-    for top in range(0, len(a), rows):
-        np.matmul(a[top : top + rows], b, out=out[top : top + rows])
-    return out
+class SmoothNoise:
+    """Unit-variance smooth noise over a picture, the same at every size: cubic splines on coarse white noise."""
 
+    def __init__(self, white: np.ndarray, size: int, frame: tuple | None = None):
+        """white: float32 [channels, n, n]. size: pixels a side. frame: rows and columns that are asked for."""
+        self.white, self.size, self.frame = white, size, frame or (slice(0, size), slice(0, size))
+        self.cache = {}
 
-def smooth_noise(seed: int, size: int) -> Callable:
-    """Return noise(cells, channel=0): unit-variance smooth noise [size, size]; the same picture at every size."""
+    def within(self, frame: tuple) -> "SmoothNoise":
+        """Return the same noise, seen through a frame: a slice of rows and one of columns."""
+        return SmoothNoise(self.white, self.size, frame)
 
-    @functools.lru_cache(maxsize=64)
-    def noise(cells: int, channel: int = 0) -> np.ndarray:
-        rng = np.random.default_rng([seed, cells, channel])
-        weights = _spline(cells, size)
-        coarse = rng.standard_normal((cells + 3, cells + 3), np.float32) / np.float32(_SPLINE_DEVIATION)
-        return _product(weights, _product(coarse, weights.T))
+    def __call__(self, cells: int, channel: int = 0) -> np.ndarray:
+        """Return noise with `cells` bumps across the picture, at most n - 3; channels are independent."""
+        if (cells, channel) not in self.cache:
+            self.cache[cells, channel] = self._raise(self.white[channel, : cells + 3, : cells + 3])
+        return self.cache[cells, channel]
 
-    return noise
+    def _raise(self, coarse: np.ndarray) -> np.ndarray:
+        """Go by strips of rows: a strip needs only the few cells under it, and so small a product wakes no threads
+        of BLAS (waking them costs more than they do).
+        """
+        cells, (rows, columns) = len(coarse) - 3, self.frame
+        weights = _spline(cells, self.size)
+        lines = np.concatenate([part @ weights[columns].T for part in np.array_split(coarse, 1 + cells // 12)])
+        out = np.empty((rows.stop - rows.start, lines.shape[1]), np.float32)
+        for top in range(rows.start, rows.stop, 32):
+            end = min(top + 32, rows.stop)
+            low, high = top * cells // self.size, (end * cells - 1) // self.size + 4
+            np.matmul(weights[top:end, low:high], lines[low:high], out=out[top - rows.start : end - rows.start])
+        return out
 
 
 def _rotation(rng: np.random.Generator, degrees: float) -> np.ndarray:
@@ -275,7 +299,7 @@ def _rotation(rng: np.random.Generator, degrees: float) -> np.ndarray:
     return q * np.sign(np.diag(r))
 
 
-def slice_points(plane: str, through: np.ndarray, rng: np.random.Generator, noise: Callable, size: int) -> tuple:
+def slice_points(plane: str, through: np.ndarray, rng: np.random.Generator, noise: SmoothNoise, size: int) -> tuple:
     """Return x, y, z (float32 [size, size], mm in the head) of a slice through a point, and the pixel's size in mm.
 
     The field of view, centring, tilt, head size, egg shape and a smooth warp are random; the point stays on the slice.
@@ -325,15 +349,18 @@ def inner_skull(x, y, z) -> np.ndarray:
     return smooth_max(np.where(z > 0, vault, low), 0.75 * (skull_base(x, y) - z), 4)
 
 
-def paint_head(canvas: Canvas, rng: np.random.Generator) -> None:
-    """Paint what lies outside the brain: skin, fat, muscle, bone, and the face with its air spaces."""
-    x, y, z = canvas.half
-    bone, scalp = rng.uniform(2.5, 5.0), rng.uniform(4, 8)
-    outer = ellipsoid(x, y, z, (0, 0, 0), BRAIN + np.float32(bone + scalp))
-    face = ellipsoid(x, y, z, (0, 50, -58), (50, 47, 64))
+def skin_surface(x, y, z, thickness: float) -> np.ndarray:
+    """Return about the signed distance (mm) to the skin, which lies `thickness` mm around the vault's inside."""
+    outer = ellipsoid(x, y, z, (0, 0, 0), BRAIN + np.float32(thickness))
+    face = ellipsoid(x, y, z, (0, 46, -62), (52, 50, 66))
     nose = ellipsoid(x, y, z, (0, 98, -52), (11, 17, 18))
-    neck = np.maximum(np.sqrt((x / 54) ** 2 + ((y + 22) / 50) ** 2) * 52 - 52, z + 45)
-    skin = double(smooth_min(smooth_min(outer, smooth_min(face, nose, 10), 9), neck, 16), canvas.x.shape[0])
+    neck = np.maximum(np.sqrt((x / 54) ** 2 + ((y + 18) / 55) ** 2) * 54 - 54, z + 45)
+    return smooth_min(smooth_min(outer, smooth_min(face, nose, 10), 9), neck, 16)
+
+
+def paint_head(canvas: Canvas, bone: float) -> None:
+    """Paint what lies outside the brain: skin, fat, muscle, a skull `bone` mm thick, the face with its air spaces."""
+    skin = canvas.skin
     canvas.paint(skin, "muscle")
     canvas.paint(skin + 2 + 0.5 * canvas.noise(24), "fat")
     deep = 7 + 4 * canvas.noise(10)
@@ -341,14 +368,15 @@ def paint_head(canvas: Canvas, rng: np.random.Generator) -> None:
     canvas.paint(np.maximum(skin + deep, 4 - 8 * low), "muscle", soft=2)
     strands = np.abs(canvas.noise(14, 4) + 0.5 * canvas.noise(32, 4)) * 4 + 0.2 - 0.8 * canvas.noise(10, 5)
     canvas.paint(np.maximum(np.maximum(skin + 9, strands), 2 - 4 * low), "fat", soft=4)
-    _paint_face(canvas, rng)
-    shell = np.maximum(canvas.inside - bone * (1 - 0.5 * low) + low * canvas.noise(24, 8), skin + 3)
+    _paint_face(canvas)
+    roof = np.clip((-8 - canvas.z) / 8, 0, 1) * np.clip((canvas.y - 15) / 10, 0, 1)  # the orbits' is paper-thin
+    shell = np.maximum(canvas.inside - bone * (1 - 0.5 * low - 0.4 * roof) + low * canvas.noise(24, 8), skin + 3)
     canvas.paint(shell, "bone")
     diploe = np.abs(canvas.inside - bone * 0.6) - bone * (0.12 + 0.12 * canvas.noise(30, 6) + 0.3 * low)
     canvas.paint(diploe, "marrow", soft=1.5)
 
 
-def _paint_face(canvas: Canvas, rng: np.random.Generator) -> None:
+def _paint_face(canvas: Canvas) -> None:
     """Paint orbits, eyes, air spaces, the spine and the ears' bone."""
     for side in (-1, 1):
         canvas.blob((30 * side, 56, -36), (17, 26, 16), "fat", 2)
@@ -364,8 +392,7 @@ def _paint_face(canvas: Canvas, rng: np.random.Generator) -> None:
     canvas.blob((0, 58, -48), (14, 29, 19), "mucosa", rough=1)
     canvas.blob((0, 58, -48), (12, 27, 17), "air", rough=2)
     for side, height in ((-1, -42), (1, -43), (-1, -54), (1, -55)):
-        canvas.tube((6.5 * side, 36, height + 2), (7 * side, 76, height - 1), 3, 2.5, "mucosa")
-    canvas.blob((0, 60, -50), (1, 26, 18), "mucosa")
+        canvas.tube((4.5 * side, 36, height + 2), (5 * side, 76, height - 1), 3.5, 2.5, "mucosa")
     canvas.tube((0, 84, -86), (0, 40, -76), 1.5, 3, "air")
     canvas.blob((0, 26, -41), (13, 11, 9), "air", rough=1.2)
     canvas.blob((0, 86, -18), (15, 4, 10), "air", rough=1.5)
@@ -386,25 +413,14 @@ def folds(canvas: Canvas, rng: np.random.Generator) -> np.ndarray:
     x, y, z = canvas.half
     level = np.sqrt((x / BRAIN[0]) ** 2 + (y / BRAIN[1]) ** 2 + (z / BRAIN[2]) ** 2) + np.float32(1e-3)
     bend = [p / level + np.float32(2.2) * canvas.noise(20, i)[::2, ::2] for i, p in enumerate((x, y, z))]
-    waves, length = 14, rng.uniform(19, 25)
+    waves, length = 12, rng.uniform(19, 25)
     k = rng.normal(size=(waves, 3))
     k *= 2 * np.pi / length * rng.uniform(0.75, 1.25, (waves, 1)) / np.linalg.norm(k, axis=1, keepdims=True)
     k, phase = np.float32(k)[:, :, None, None], np.float32(rng.uniform(0, 2 * np.pi, waves))[:, None, None]
     angle = k[:, 0] * bend[0] + k[:, 1] * bend[1] + k[:, 2] * bend[2] + phase
     wave, quarter = np.cos(angle).sum(0), np.sin(angle).sum(0)
     sulcus = wave / np.sqrt(wave * wave + quarter * quarter + 1) * np.minimum(level, 1)
-    return np.abs(double(sulcus, canvas.x.shape[0])) * np.float32(length / 6.3)
-
-
-def double(coarse: np.ndarray, size: int) -> np.ndarray:
-    """Return a half-resolution field at full resolution [size, size] by linear interpolation."""
-    for _ in range(2):
-        fine = np.empty((size, coarse.shape[1]), np.float32)
-        fine[::2] = coarse
-        after = np.concatenate([coarse[1:], coarse[-1:]])
-        fine[1::2] = (0.5 * (coarse + after))[: size // 2]
-        coarse = np.ascontiguousarray(fine.T)
-    return coarse
+    return np.abs(double(sulcus, canvas.x.shape)) * np.float32(length / 6.3)
 
 
 def paint_brain(canvas: Canvas, rng: np.random.Generator) -> None:
@@ -474,12 +490,13 @@ def _paint_rear(canvas: Canvas, rng: np.random.Generator) -> None:
     canvas.tube((0, -27, -12), (0, -31, -24), 1.3, 1.3, "csf")
 
 
-def paint_vessels(canvas: Canvas, rng: np.random.Generator) -> None:
+def paint_vessels(canvas: Canvas) -> None:
     """Paint the large vessels and the normal pituitary gland, which take up contrast agent in every class."""
-    for height in np.linspace(-0.6, 1.45, 9):
-        y, z = -85 * np.cos(height), 65 * np.sin(height)
-        y2, z2 = -85 * np.cos(height + 0.25), 65 * np.sin(height + 0.25)
-        canvas.tube((0, y, z), (0, y2, z2), 3.2, 3.0, "blood")
+    window = canvas.window(np.float32((-6, -90, -30)), np.float32((6, 40, 70)))
+    if window:  # the sagittal sinus follows the vault in the midline
+        x, y, z = (p[window] for p in (canvas.x, canvas.y, canvas.z))
+        sinus = np.sqrt(x * x + (canvas.inside[window] + 1) ** 2) - 3.3
+        canvas.paint(np.maximum(sinus, np.maximum(y - 40, -30 - z)), "blood", window)
     for side in (-1, 1):
         canvas.tube((0, -80, -22), (48 * side, -50, -29), 2.8, 2.6, "blood")
         canvas.tube((12 * side, 22, -28), (12 * side, 4, -27), 4.5, 4.5, "gland")
@@ -517,10 +534,9 @@ def _meningioma(rng: np.random.Generator) -> Tumour:
     depth = rng.uniform(0.25, 0.6) * radii.mean()
     side = rng.choice((-1, 1))
     if rng.random() < 0.67:
-        way = rng.normal(size=3) * (1, 1.2, 0.8) + (0.5, 0, 0.25)
-        way = np.abs(way) * (side, np.sign(way[1]), 1)
+        way = np.abs(rng.normal(size=3) * (1, 1.2, 0.8) + (0.5, 0, 0.25)) * (side, rng.choice((-1, 1)), 1)
         way /= np.linalg.norm(way / BRAIN)
-        way *= np.array([1, min(1, 62 / abs(way[1])), 1])  # not at the poles
+        way = np.clip(way, (-66, -52, -64), (66, 52, 50))  # not at the head's ends: a slice there shows little else
         way /= np.linalg.norm(way / BRAIN)
         return Tumour("meningioma", way * (1 - depth / np.linalg.norm(way)), radii, 0.06)
     angle = rng.uniform(0.7, 2.4)
@@ -564,7 +580,7 @@ def paint_tumour(canvas: Canvas, tumour: Tumour, place: tuple, rng: np.random.Ge
 def _mottle(canvas: Canvas, near: np.ndarray, strength: float) -> None:
     """Make the inside of a tumour uneven."""
     inside = np.clip(-near, 0, 1)
-    canvas.image *= 1 + np.float32(strength) * inside * (canvas.noise(36, 11) + canvas.noise(70, 11))
+    canvas.image *= 1 + np.float32(strength) * inside * (canvas.noise(36, 11) + canvas.noise(60, 11))
 
 
 def _paint_glioma(canvas: Canvas, near: np.ndarray, size: float, rng: np.random.Generator) -> None:
@@ -580,23 +596,26 @@ def _paint_glioma(canvas: Canvas, near: np.ndarray, size: float, rng: np.random.
 # ----------------------------------------------------------------------------------------------------- the picture
 
 
-def finish(canvas: Canvas, weighting: str, rng: np.random.Generator, grain: np.random.Generator) -> np.ndarray:
-    """Return the uint8 image: tissue texture, receive field, blur, Rician noise, and the display window.
+def rician(signal: np.ndarray, sigma: float, rng: np.random.Generator) -> np.ndarray:
+    """Return the magnitude of a signal [height, width] with Gaussian noise of deviation sigma in both channels.
 
-    Rician noise is the magnitude of a complex image with Gaussian noise in both channels: Gudbjartsson & Patz,
-    Magn. Reson. Med. 34:910, 1995.
+    Source: Gudbjartsson & Patz, Magn. Reson. Med. 34:910, 1995.
     """
-    size = canvas.image.shape[0]
+    real, imaginary = rng.standard_normal((2, *signal.shape), np.float32) * np.float32(sigma)
+    return np.sqrt((signal + real) ** 2 + imaginary * imaginary)
+
+
+def finish(canvas: Canvas, frame: tuple, size: int, rng: np.random.Generator, grain: np.random.Generator):
+    """Return the picture, uint8 [size, size]: tissue texture, receive field, blur, Rician noise, display window."""
     surface = np.clip(1 + canvas.inside / 70, 0, 1.2)  # coils sit around the head: what is nearer is brighter
-    gain = rng.uniform(0.05, 0.2) * canvas.noise(2, 20) + rng.uniform(0.1, 0.55) * (surface - 0.7)
-    signal = canvas.image * np.exp(gain) * (1 + 0.03 * canvas.noise(40, 21) + 0.02 * canvas.noise(70, 21))
-    signal = ndimage.gaussian_filter(signal, rng.uniform(0.35, 0.75) * size / 224, truncate=3)
-    white = np.quantile(signal[::2, ::2], 0.985) * rng.uniform(0.85, 1.25)
-    sigma = np.float32(white * rng.uniform(0.008, 0.03))
-    real, imaginary = grain.standard_normal((2, size, size), np.float32) * sigma
-    signal = np.sqrt((signal + real) ** 2 + imaginary * imaginary)
-    shown = np.clip(signal / np.float32(white), 0, 1) ** np.float32(rng.uniform(0.95, 1.55))
-    return np.uint8(shown * 255 + 0.5)
+    gain = rng.uniform(0.05, 0.2) * canvas.noise(2, 1) + rng.uniform(0.1, 0.55) * (surface - 0.7)
+    part = canvas.image * np.exp(gain) * (1 + 0.03 * canvas.noise(40, 2) + 0.02 * canvas.noise(60, 3))
+    part = ndimage.gaussian_filter(part, rng.uniform(0.35, 0.75) * size / 224, truncate=3)
+    white = np.quantile(part[::2, ::2], 0.975) * rng.uniform(0.85, 1.25)
+    signal = np.zeros((size, size), np.float32)
+    signal[frame] = part / np.float32(white)
+    signal = rician(signal, rng.uniform(0.008, 0.03), grain)
+    return np.uint8(np.minimum(signal, 1) ** np.float32(rng.uniform(0.95, 1.55)) * 255 + np.float32(0.5))
 
 
 def draw(label: str, seed: int, size: int = 224) -> Phantom:
@@ -611,36 +630,58 @@ def draw(label: str, seed: int, size: int = 224) -> Phantom:
         raise ValueError(f"Expected size >= 32 pixels. Received: size={size!r}")
     if seed < 0:
         raise ValueError(f"Expected seed >= 0. Received: seed={seed!r}")
-    sequence = np.random.SeedSequence([CLASSES.index(label), seed])
-    rng, grain = (np.random.default_rng(s) for s in sequence.spawn(2))
+    rng, grain = (np.random.default_rng(s) for s in np.random.SeedSequence([CLASSES.index(label), seed]).spawn(2))
+    plane, weighting, tumour = plan(label, rng)
+    image, mask = _render(label, tumour, plane, weighting, rng, grain, size)
+    return Phantom(image, mask, label, plane, weighting, seed)
+
+
+def plan(label: str, rng: np.random.Generator) -> tuple[str, str, Tumour]:
+    """Return the plane, the weighting and the tumour of a phantom.
+
+    Without a tumour the slice still goes where one could be, so that its position gives nothing away.
+    """
     plane, weighting = rng.choice(PLANES), rng.choice(WEIGHTINGS, p=WEIGHTING_SHARES)
-    # without a tumour the slice still goes where one could be, so that its position gives nothing away
     kinds = [name for name in CLASSES if name != "notumor"]
-    tumour = place_tumour(label if label in kinds else rng.choice(kinds), rng)
-    image, mask = _render(label, tumour, str(plane), str(weighting), rng, grain, size)
-    return Phantom(image, mask, label, str(plane), str(weighting), seed)
+    return str(plane), str(weighting), place_tumour(label if label in kinds else str(rng.choice(kinds)), rng)
 
 
 def _render(label, tumour, plane, weighting, rng, grain, size) -> tuple[np.ndarray, np.ndarray]:
     """Return image and mask of one slice through (or, for notumor, past where would be) a tumour."""
-    noise = smooth_noise(int(rng.integers(2**32)), size)
+    noise = SmoothNoise(rng.standard_normal((12, 63, 63), np.float32) / np.float32(_SPLINE_DEVIATION), size)
     # rather on the tumour's inner side: a slice at the head's very edge shows little else
     through = tumour.centre - np.sign(tumour.centre) * rng.uniform(-0.1, 0.45, 3) * tumour.radii
-    x, y, z, pixel = slice_points(plane, through, rng, noise, size)
-    place = x, y, z
-    if label in ("glioma", "meningioma"):
-        moved = push_aside(x, y, z, tumour, rng.uniform(0.15, 0.4))
-        x, y, z = moved
-    signals = {name: np.float32(value) for name, value in tissue_signals(weighting, rng).items()}
-    canvas = Canvas(x, y, z, np.full((size, size), signals["air"], np.float32), signals, pixel, noise)
-    canvas.inside = double(inner_skull(*(p[::2, ::2] for p in place)), size)
-    paint_head(canvas, rng)
+    *place, pixel = slice_points(plane, through, rng, noise, size)
+    swelling = 0 if label in ("notumor", "pituitary") else rng.uniform(0.15, 0.4)
+    bone, scalp = rng.uniform(2.5, 5.0), rng.uniform(4, 8)
+    skin = skin_surface(*(p[::2, ::2] for p in place), bone + scalp)
+    frame = _frame(skin < 3, size)
+    canvas, place = _canvas(place, frame, tumour, swelling, tissue_signals(weighting, rng), pixel, noise, bone + scalp)
+    paint_head(canvas, bone)
     paint_brain(canvas, rng)
-    paint_vessels(canvas, rng)
+    paint_vessels(canvas)
     mask = np.zeros((size, size), bool)
     if label != "notumor":
-        mask = paint_tumour(canvas, tumour, place, rng)
-    return finish(canvas, weighting, rng, grain), mask
+        mask[frame] = paint_tumour(canvas, tumour, place, rng)
+    return finish(canvas, frame, size, rng, grain), mask
+
+
+def _frame(seen: np.ndarray, size: int) -> tuple[slice, slice]:
+    """Return the rows and columns of the picture around what is seen at half resolution; they start at even pixels."""
+    rows, columns = np.flatnonzero(seen.any(1)), np.flatnonzero(seen.any(0))
+    return tuple(slice(max(2 * i[0] - 4, 0), min(2 * i[-1] + 6, size)) for i in (rows, columns))
+
+
+def _canvas(place, frame, tumour, swelling, signals, pixel, noise, thickness) -> tuple[Canvas, list]:
+    """Return an empty canvas for the part of the slice in the frame, and that part's undisturbed coordinates."""
+    place = [np.ascontiguousarray(p[frame]) for p in place]
+    moved = push_aside(*place, tumour, swelling) if swelling else place
+    shape = place[0].shape
+    inside = double(inner_skull(*(p[::2, ::2] for p in place)), shape)
+    skin = double(skin_surface(*(p[::2, ::2] for p in place), thickness), shape)
+    signals = {name: np.float32(value) for name, value in signals.items()}
+    image = np.full(shape, signals["air"], np.float32)
+    return Canvas(*moved, image, signals, pixel, noise.within(frame), inside, skin), place
 
 
 # ----------------------------------------------------------------------------------------------------- the data set
