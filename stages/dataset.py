@@ -77,7 +77,7 @@ def load(split: str, size: int, folder: Path = FOLDER) -> Images:
 
 
 def _pixels(path: tf.Tensor, size: int) -> tf.Tensor:
-    return tf.cast(tf.round(preprocess.decode(tf.io.read_file(path), size) * 255.0), tf.uint8)
+    return tf.cast(tf.round(preprocess.decode(tf.io.read_file(path), size) / preprocess.STEP), tf.uint8)
 
 
 def resized(images: Images, size: int) -> Images:
@@ -93,7 +93,7 @@ def batches(images: Images, batch_size: int) -> tf.data.Dataset:
     """Return the images in order and unchanged: pixels float32 [b, size, size, 3] in [0, 1], labels int64 [b]."""
     return (tf.data.Dataset.from_tensor_slices((images.pixels, images.labels))
             .batch(batch_size)
-            .map(lambda pixels, labels: (tf.cast(pixels, tf.float32) / 255.0, labels))
+            .map(lambda pixels, labels: (tf.cast(pixels, tf.float32) * preprocess.STEP, labels))
             .prefetch(2))
 
 
@@ -119,7 +119,7 @@ def training_batches(images: Images, batch_size: int, augment: Augment, seed: in
 
     def one_batch(epoch, number, chosen):
         seeds = tf.stack([tf.cast(seed, tf.int64) * 1_000_003 + epoch, number])
-        changed = augmented(tf.cast(tf.gather(pixels, chosen), tf.float32) / 255.0, augment, seeds)
+        changed = augmented(tf.cast(tf.gather(pixels, chosen), tf.float32) * preprocess.STEP, augment, seeds)
         return changed, tf.gather(labels, chosen)
 
     epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, scratch: Path | None = None) -> Iterator[Path]:
     """Give a temporary path on the same file system; when the block ends well, rename it to `path`.
 
     The block writes a file or a folder there. A previous file or folder of that name is replaced; when the block
@@ -19,20 +19,23 @@ def replacing(path: Path) -> Iterator[Path]:
 
     Args:
         path: the final name; missing parent folders are made.
+        scratch: where to write meanwhile, on the same file system; beside `path` unless given.
 
     Raises:
         OSError: when the disk is full or the folder is not writable.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=".writing-", dir=path.parent))
+    parent = scratch or path.parent
+    for folder in (parent, path.parent):
+        folder.mkdir(parents=True, exist_ok=True)
+    workplace = Path(tempfile.mkdtemp(prefix=".writing-", dir=parent))
     try:
-        new = scratch / path.name
+        new = workplace / path.name
         yield new
         if new.is_dir() and path.exists():
-            path.rename(scratch / "previous")
+            path.rename(workplace / "previous")
         new.replace(path)
     finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(workplace, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

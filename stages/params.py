@@ -53,19 +53,28 @@ class Augment:
 
 
 @dataclass(frozen=True)
+class Small:
+    """The first epochs of a training from scratch: small images, at a constant rate. 0 epochs for none."""
+
+    epochs: int = within(0, 10**5)
+    size: int = within(32, 1024)
+    lr: float = within(1e-8, 10)
+    batch_size: int = within(1, 4096)
+
+
+@dataclass(frozen=True)
 class Train:
     """What the training of both networks shares."""
 
     lr: float = within(1e-8, 10)
     batch_size: int = within(1, 4096)
     epochs: int = within(1, 10**5)
-    small_size: int = within(32, 1024)
-    small_epochs: int = within(0, 10**5)
     early_stopping_patience: int = within(1, 10**5)
     reduce_lr_patience: int = within(1, 10**5)
     reduce_lr_factor: float = within(0.01, 0.99)
     seed: int = within(0, 2**31 - 1)
     augment: Augment
+    small: Small
 
 
 @dataclass(frozen=True)

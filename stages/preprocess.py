@@ -10,6 +10,7 @@ import tensorflow as tf
 from imaging import contract
 
 CHANNELS = 3
+STEP = 1.0 / 255.0
 
 
 def decode(image: tf.Tensor, size: int) -> tf.Tensor:
@@ -29,7 +30,8 @@ def decode(image: tf.Tensor, size: int) -> tf.Tensor:
     """
     pixels = tf.io.decode_image(image, channels=CHANNELS, expand_animations=False)
     resized = tf.image.resize(tf.cast(pixels, tf.float32), [size, size], method="bilinear", antialias=True)
-    return tf.round(tf.clip_by_value(resized, 0.0, 255.0)) / 255.0
+    # A product, since graph optimisation turns a quotient into one, which may differ in the last bit.
+    return tf.round(tf.clip_by_value(resized, 0.0, 255.0)) * STEP
 
 
 class Preprocess(tf.Module):

@@ -3,7 +3,7 @@
     python -m stages.train_custom          (or: dvc repro train_custom)
 
 Reads data/prepared, writes models/custom.keras and reports/train_custom/. An interrupted run continues with the same
-command. The first train.small_epochs epochs see images of train.small_size pixels, which costs a fraction of the time
+command. The first train.small.epochs epochs see images of train.small.size pixels, which costs a fraction of the time
 (progressive resizing: Howard and Gugger, Deep Learning for Coders with fastai, 2020, ch. 7); the rest see full size.
 """
 
@@ -54,9 +54,13 @@ def build(knobs: TrainCustom) -> keras.Model:
 
 def phases(knobs: Train, size: int) -> list[training.Phase]:
     """Return the phases of training from scratch: small images first when that saves time, then full size."""
-    small = min(knobs.small_epochs, knobs.epochs - 1) if knobs.small_size < size else 0
-    full = training.Phase("full", knobs.epochs - small, knobs.lr, size)
-    return [training.Phase("small", small, knobs.lr, knobs.small_size), full] if small else [full]
+    small = knobs.small
+    first = min(small.epochs, knobs.epochs - 1) if small.size < size else 0
+    plan = [
+        training.Phase("small", first, small.lr, small.size, small.batch_size, judged=False),
+        training.Phase("full", knobs.epochs - first, knobs.lr, size, knobs.batch_size),
+    ]
+    return [phase for phase in plan if phase.epochs]
 
 
 def main(knobs: params.Params) -> None:

@@ -126,11 +126,13 @@ def unfreeze(network: keras.Model, first: str) -> None:
 def transfer_phases(train: Train, own: TrainResnet, size: int) -> list[training.Phase]:
     """Return the phases of transfer learning: the head alone, then the top layers at a lower rate."""
     head = min(own.head_epochs, train.epochs)
-    return [
-        training.Phase("head", head, train.lr, size, freeze),
-        training.Phase("fine_tune", train.epochs - head, train.lr * own.fine_tune_lr_factor, size,
-                       lambda network: unfreeze(network, own.unfreeze_from)),
+    rate = train.lr * own.fine_tune_lr_factor
+    plan = [
+        training.Phase("head", head, train.lr, size, train.batch_size, prepare=freeze),
+        training.Phase("fine_tune", train.epochs - head, rate, size, train.batch_size,
+                       prepare=lambda network: unfreeze(network, own.unfreeze_from)),
     ]
+    return [phase for phase in plan if phase.epochs]
 
 
 def main(knobs: params.Params) -> None:
@@ -146,7 +148,7 @@ def main(knobs: params.Params) -> None:
     plan = transfer_phases(knobs.train, own, size) if pretrained else train_custom.phases(knobs.train, size)
     images = {split: dataset.load(split, size) for split in ("train", "validation")}
     key = training.fingerprint(knobs.train, own, size, data, used)
-    rows = training.fit(network, [phase for phase in plan if phase.epochs], images, knobs.train, STAGE, key)
+    rows = training.fit(network, plan, images, knobs.train, STAGE, key)
     training.finish(network, rows, training.summary(network, rows, data, weights=used), STAGE, MODEL)
 
 

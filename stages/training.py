@@ -31,12 +31,18 @@ COLUMNS = ("epoch", "phase", "loss", "accuracy", "val_loss", "val_accuracy", "le
 
 @dataclass(frozen=True)
 class Phase:
-    """A stretch of training with its own length, learning rate, image side in pixels, and layers that learn."""
+    """A stretch of training with its own length, learning rate, image side in pixels, and layers that learn.
+
+    `judged` phases watch the validation loss: they stop early, lower their rate and end with the best weights.
+    The others run their whole length at a constant rate.
+    """
 
     name: str
     epochs: int
     lr: float
     size: int
+    batch_size: int
+    judged: bool = True
     prepare: Callable[[keras.Model], None] = lambda network: None
 
 
@@ -122,7 +128,7 @@ class KeepState(keras.callbacks.Callback):
             "plateau": {"wait": plateau.wait, "best": float(plateau.best)},
             "checkpoint": {"best": float(self.others["checkpoint"].best)},
         }
-        state.best_weights = stopping.best_weights
+        state.best_weights = stopping.best_weights or []
         state.variables = [np.array(variable) for variable in all_variables(self.model)]
         save_state(self.path, state)
 
@@ -134,7 +140,7 @@ def all_variables(network: keras.Model) -> list:
 
 def fit(network: keras.Model, phases: list[Phase], images: dict[str, dataset.Images], knobs: Train, stage: str,
         key: str) -> list[dict]:
-    """Train a network phase by phase; each ends with the weights of its lowest validation loss.
+    """Train a network phase by phase.
 
     Args:
         network: a classifier of pixels [b, size, size, 3] in [0, 1] with 4 probabilities; changed in place.
@@ -169,14 +175,14 @@ def fit_phase(network: keras.Model, phase: Phase, images: dict[str, dataset.Imag
     train, validation = (dataset.resized(images[name], phase.size) for name in ("train", "validation"))
     if state.epoch < phase.epochs and not state.stopped:
         print(f"{stage}, phase {phase.name}: up to {phase.epochs} epochs at {phase.size} x {phase.size} pixels")
-        others = callbacks(knobs, stage)
+        others = callbacks(knobs, phase, stage)
         network.fit(
-            dataset.training_batches(train, knobs.batch_size, knobs.augment, knobs.seed, first_epoch + state.epoch),
+            dataset.training_batches(train, phase.batch_size, knobs.augment, knobs.seed, first_epoch + state.epoch),
             validation_data=dataset.batches(validation, knobs.batch_size), initial_epoch=state.epoch,
-            epochs=phase.epochs, steps_per_epoch=-(-len(train) // knobs.batch_size),
+            epochs=phase.epochs, steps_per_epoch=-(-len(train) // phase.batch_size), shuffle=False,
             callbacks=[*others.values(), KeepState(path, state, phase.name, others)],
             verbose="auto" if sys.stdout.isatty() else 2)
-    else:
+    elif phase.judged:
         network.set_weights(state.best_weights)
     enter_next_phase(network, state)
     save_state(path, state)
@@ -195,14 +201,17 @@ def compile_network(network: keras.Model, lr: float) -> None:
     network.optimizer.build(network.trainable_variables)
 
 
-def callbacks(knobs: Train, stage: str) -> dict[str, keras.callbacks.Callback]:
+def callbacks(knobs: Train, phase: Phase, stage: str) -> dict[str, keras.callbacks.Callback]:
     """Return early stopping, learning rate reduction, the best checkpoint by accuracy, and TensorBoard's log."""
     (LOGS / stage).mkdir(parents=True, exist_ok=True)
+    never = phase.epochs + 1
     return {
         "stopping": keras.callbacks.EarlyStopping(
-            monitor="val_loss", patience=knobs.early_stopping_patience, restore_best_weights=True, verbose=1),
+            monitor="val_loss", patience=knobs.early_stopping_patience if phase.judged else never,
+            restore_best_weights=phase.judged, verbose=1),
         "plateau": keras.callbacks.ReduceLROnPlateau(
-            monitor="val_loss", factor=knobs.reduce_lr_factor, patience=knobs.reduce_lr_patience, verbose=1),
+            monitor="val_loss", patience=knobs.reduce_lr_patience if phase.judged else never,
+            factor=knobs.reduce_lr_factor, verbose=1),
         "checkpoint": keras.callbacks.ModelCheckpoint(
             LOGS / stage / "best_val_accuracy.keras", monitor="val_accuracy", mode="max", save_best_only=True),
         "tensorboard": keras.callbacks.TensorBoard(LOGS / stage, write_graph=False),
