@@ -1,0 +1,69 @@
+"""Serve the exported models on this machine.
+
+    python -m serving
+    python -m serving --http-port 8000 -- gunicorn --worker-class gevent 'webapp:create_app()'
+
+Copies the model repository, starts Triton on 127.0.0.1, checks that it answers rightly and stays until Ctrl-C. With a
+command after --, runs it with TRITON_URL in its environment and ends with it.
+"""
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+from serving.errors import ServingError
+from serving.server import Server
+from serving.supervisor import Signals, supervise
+
+
+def arguments(argv: list[str]) -> argparse.Namespace:
+    """Read the command line; a mistake in it ends the program with exit code 2."""
+    split = argv.index("--") if "--" in argv else len(argv)
+    parser = argparse.ArgumentParser(
+        prog="python -m serving",
+        usage="python -m serving [options] [-- COMMAND ...]",
+        description="Run Triton on a checked copy of the model repository, and a command beside it.",
+        epilog="example: python -m serving --http-port 8000 -- python -m client scan.jpg",
+    )
+    parser.add_argument("--repository", type=Path, default=Path("model_repository"), help="default: %(default)s")
+    parser.add_argument("--http-port", type=int, default=8000, help="0 picks a free one; default: %(default)s")
+    parser.add_argument("--log-file", type=Path, default=Path("logs/triton.log"), help="default: %(default)s")
+    parser.add_argument("--start-timeout", type=float, default=180.0, help="seconds; default: %(default)s")
+    options = parser.parse_args(argv[:split])
+    options.command = argv[split + 1 :]
+    if split < len(argv) and not options.command:
+        parser.error("Expected a command after --. Received: none.")
+    if options.command and not shutil.which(options.command[0]):
+        parser.error(f"Expected a command that exists after --. Received: {options.command[0]!r}.")
+    if not 0 <= options.http_port <= 65535:
+        parser.error(f"Expected --http-port from 0 to 65535. Received: {options.http_port}.")
+    return options
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run the command and return its exit code: that of COMMAND, 1 if serving failed, 128 + signal, 2 for usage."""
+    options = arguments(sys.argv[1:] if argv is None else argv)
+    signals = Signals()
+    signals.listen()
+    server = Server(
+        options.repository,
+        options.http_port,
+        options.log_file,
+        start_timeout=options.start_timeout,
+        cancelled=lambda: bool(signals.received),
+    )
+    print(f"Starting Triton on {options.repository} (log: {options.log_file}) ...", file=sys.stderr, flush=True)
+    try:
+        with server:
+            print(f"Ready: http://{server.url} serves {', '.join(server.networks)}", file=sys.stderr, flush=True)
+            return supervise(server, options.command, signals)
+    except (ServingError, OSError) as error:
+        if signals.received:
+            return 128 + signals.received
+        print(f"{error}\n{getattr(error, 'log', '')}".rstrip(), file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

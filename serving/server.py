@@ -1,0 +1,291 @@
+"""One Triton process: started on a private copy of the repository, proven to answer, and cleared away completely."""
+
+import contextlib
+import io
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from client import Classifier, ClientError
+from imaging import contract
+from serving import discovery, snapshot
+from serving.errors import ServingError
+
+HOST = "127.0.0.1"
+EXIT_TIMEOUT = 5
+"""Seconds that Triton waits for requests under way. A dead stub makes it wait for all of them, so they are few."""
+
+POLL = 0.1
+"""Seconds between two looks at a process."""
+
+SHARED_MEMORY = Path("/dev/shm")
+LOG_LINES = 12
+CLOSED_APIS = "shared-memory,model-repository,statistics,trace,logging"
+"""HTTP APIs that no one here uses; those of older servers have known remote holes."""
+
+
+class Server:
+    """A running Triton.
+
+        with serving.server.Server(Path("model_repository")) as server:
+            client.Classifier(server.url).classify(image)
+
+    Args:
+        repository: the model repository that export writes; it is copied, never served in place.
+        http_port: port on the loopback address; 0 picks a free one.
+        log_file: where Triton's output goes; None keeps it only while the server runs.
+        work: folder for the private copies; None means .serving beside the repository.
+        start_timeout: seconds until the first correct answer.
+        cancelled: called while waiting; when it returns true, start() gives up.
+    """
+
+    def __init__(
+        self,
+        repository: str | Path,
+        http_port: int = 0,
+        log_file: str | Path | None = None,
+        work: str | Path | None = None,
+        start_timeout: float = 180.0,
+        cancelled: Callable[[], bool] = lambda: False,
+    ):
+        self.repository = Path(repository)
+        self.http_port = http_port
+        self.log_file = Path(log_file) if log_file else None
+        self.work = Path(work) if work else self.repository.resolve().parent / ".serving"
+        self.start_timeout = start_timeout
+        self.networks: list[str] = []
+        self._cancelled = cancelled
+        self._folder: Path | None = None
+        self._process: subprocess.Popen | None = None
+
+    @property
+    def url(self) -> str:
+        """host:port of the HTTP endpoint, as client.Classifier wants it."""
+        return f"{HOST}:{self.http_port}"
+
+    @property
+    def pid(self) -> int | None:
+        """Process id of tritonserver, also the id of the process group with its stubs; None when stopped."""
+        return self._process.pid if self._process else None
+
+    def __enter__(self) -> "Server":
+        self.start()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        """Copy and verify the repository, start Triton on the copy, and wait until every network answers rightly.
+
+        Raises:
+            ServingError: no Triton, an incomplete or altered repository, a taken port, a model that does not load, no
+                right answer in time. Nothing is left over then.
+        """
+        installation = discovery.find()
+        snapshot.require_complete(self.repository)
+        self.http_port = free_port(self.http_port)
+        self.work.mkdir(parents=True, exist_ok=True)
+        sweep(self.work)
+        self._folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=self.work)).resolve()
+        try:
+            models = {model.name for model in snapshot.take(self.repository, self._folder / "model_repository")}
+            self.networks = [name for name in contract.NETWORKS if contract.ensemble(name) in models]
+            if not self.networks:
+                wanted = ", ".join(map(contract.ensemble, contract.NETWORKS))
+                raise ServingError(f"Expected one of the ensembles {wanted}. Received: {', '.join(sorted(models))}.")
+            discovery.lay_out_backends(installation, self._folder / "backends")
+            self.log_file = self.log_file or self._folder / "triton.log"
+            self.log_file.parent.mkdir(parents=True, exist_ok=True)
+            self.log_file.write_bytes(b"")
+            self._environment = discovery.environment(installation, dict(os.environ))
+            self._command = command(installation.binary, self._folder, self.http_port)
+            self._launch()
+        except BaseException:
+            self.stop()
+            raise
+
+    def restart(self) -> None:
+        """Replace a Triton that runs but no longer answers, on the same port and copy.
+
+        Raises:
+            ServingError: the new one does not answer either.
+        """
+        self._end_process()
+        self._launch()
+
+    def stop(self) -> None:
+        """End Triton and remove its copy of the repository and its shared memory. Harmless when nothing runs."""
+        self._end_process()
+        if self._folder:
+            remove_remains(self._folder)
+            self._folder = None
+
+    def is_running(self) -> bool:
+        """Return whether the process runs; it may still be unable to answer (see check)."""
+        return self._process is not None and self._process.poll() is None
+
+    def check(self, timeout: float = 10.0) -> None:
+        """Classify a test image with every network.
+
+        Only an answer proves health: with a dead stub Triton reports live, ready and every model ready, for ever.
+
+        Raises:
+            ClientError: what a user would get now.
+        """
+        classifier = Classifier(self.url, timeout)
+        try:
+            for network in self.networks:
+                classifier.classify(test_image(), network)  # raises unless finite, in [0, 1] and of sum 1
+        finally:
+            classifier.close()
+
+    def log_excerpt(self) -> str:
+        """Return the lines of Triton's log that name errors, else its last lines."""
+        if not self.log_file or not self.log_file.exists():
+            return ""
+        lines = self.log_file.read_text(encoding="utf-8", errors="replace").splitlines()
+        telling = [line for line in lines if re.match(r"E\d{4} |error:|\w*(Error|Exception)\b", line)]
+        telling = [line for line in telling if not re.search("cuda", line, re.IGNORECASE)]  # noise where no GPU is
+        return "\n".join((telling or lines)[-LOG_LINES:])
+
+    def _launch(self) -> None:
+        """Start the process and wait for the first right answer of every network."""
+        with self.log_file.open("ab") as log:
+            # A session of its own: Ctrl-C in the terminal must reach us alone, so that we end things in order.
+            self._process = subprocess.Popen(
+                self._command,
+                env=self._environment,
+                cwd=self._folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        (self._folder / "triton.pid").write_text(str(self._process.pid))
+        deadline = time.monotonic() + self.start_timeout
+        classifier = Classifier(self.url, timeout=2.0)
+        while not classifier.is_live() or not self._models_ready(classifier):
+            self._require_progress(deadline)
+            time.sleep(POLL)
+        classifier.close()
+        try:
+            self.check(timeout=max(5.0, deadline - time.monotonic()))
+        except ClientError as error:
+            message = f"Expected right answers to a test image. Received: {error} {error.detail}"
+            raise ServingError(message, self.log_excerpt()) from error
+
+    def _models_ready(self, classifier: Classifier) -> bool:
+        try:
+            ready = classifier.models()
+        except ClientError:
+            return False
+        return all(ready[name] for name in self.networks)
+
+    def _require_progress(self, deadline: float) -> None:
+        """Raise if waiting longer is useless."""
+        if self._cancelled():
+            raise ServingError("Stopped before the server was ready.")
+        if not self.is_running():
+            code = self._process.returncode
+            raise ServingError(f"Expected Triton to load every model. Received: exit code {code}.", self.log_excerpt())
+        if time.monotonic() > deadline:
+            message = f"Expected Triton to be ready within {self.start_timeout:.0f} s. Received: no answer."
+            raise ServingError(message, self.log_excerpt())
+
+    def _end_process(self) -> None:
+        """TERM, wait for Triton's own time-out, KILL; then KILL what is left of its process group."""
+        if self._process is None:
+            return
+        self._process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(EXIT_TIMEOUT + 3)
+        kill_group(self._process.pid)
+        self._process.wait()
+        self._process = None
+
+
+def command(binary: Path, folder: Path, http_port: int) -> list[str]:
+    """Return tritonserver's command line for a private folder that holds model_repository/ and backends/."""
+    return [
+        str(binary),
+        f"--model-repository={folder / 'model_repository'}",
+        f"--backend-directory={folder / 'backends'}",
+        f"--backend-config=python,shm-region-prefix-name={folder.name}-",
+        f"--backend-config=tensorflow,shm-region-prefix-name={folder.name}-",
+        f"--http-address={HOST}",
+        f"--http-port={http_port}",
+        "--allow-grpc=false",
+        "--allow-metrics=false",
+        "--allow-gpu-metrics=false",
+        f"--http-restricted-api={CLOSED_APIS}:closed={secrets.token_hex(16)}",
+        "--model-control-mode=none",
+        "--strict-readiness=true",
+        "--disable-auto-complete-config",
+        f"--exit-timeout-secs={EXIT_TIMEOUT}",
+    ]
+
+
+def free_port(port: int) -> int:
+    """Return the port if it can be had on the loopback address; for 0 any free one.
+
+    Raises:
+        ServingError: another program has it.
+    """
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Triton does: TIME_WAIT is no obstacle
+        try:
+            probe.bind((HOST, port))
+        except (OSError, OverflowError) as error:
+            raise ServingError(
+                f"Expected a free port on {HOST}. Received: {port} ({error}). Stop the program that has it, or choose "
+                "another with --http-port"
+            ) from None
+        return probe.getsockname()[1]
+
+
+def test_image() -> bytes:
+    """Return a PNG of 64 x 64 grey steps."""
+    buffer = io.BytesIO()
+    Image.fromarray(np.tile(np.arange(0, 256, 4, dtype=np.uint8), (64, 1))).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def kill_group(pid: int) -> None:
+    """KILL every process of a group that is still there."""
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(pid, signal.SIGKILL)
+
+
+def remove_remains(folder: Path) -> None:
+    """Delete a private folder and the shared memory regions that carry its name."""
+    for region in SHARED_MEMORY.glob(f"{folder.name}-*"):
+        region.unlink(missing_ok=True)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def sweep(work: Path) -> None:
+    """Clear away what a killed run left: its Triton, its copy of the repository and its shared memory."""
+    for folder in work.iterdir():
+        owner = re.match(r"(\d+)-", folder.name)
+        if not owner or Path("/proc", owner.group(1)).exists():
+            continue
+        try:
+            pid = (folder / "triton.pid").read_text()
+            # the number may belong to another program by now
+            if folder.name.encode() in Path("/proc", pid, "cmdline").read_bytes():
+                kill_group(int(pid))
+        except OSError:
+            pass
+        remove_remains(folder)

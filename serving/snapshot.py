@@ -1,0 +1,152 @@
+"""A private, verified copy of the model repository.
+
+DVC deletes and rewrites model_repository/<name>/1 in place during `dvc repro`, and a half-copied version can load
+"successfully" without its weights. So a server reads a copy that nobody else writes, checked before it starts.
+"""
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from serving.errors import ServingError
+
+SAVED_MODEL = "model.savedmodel"
+PROVENANCE = "provenance.json"
+REPAIR = "Run: dvc repro"
+
+
+@dataclass(frozen=True)
+class Model:
+    """One folder of a repository: its name, the models that its ensemble calls (empty if it is none), label files."""
+
+    name: str
+    steps: tuple[str, ...]
+    labels: tuple[str, ...]
+
+
+def read(repository: Path) -> list[Model]:
+    """Return the models that the configurations of a repository describe, sorted by name.
+
+    Raises:
+        ServingError: there is no repository or no configuration in it.
+    """
+    configs = sorted(repository.glob("*/config.pbtxt"))
+    if not configs:
+        raise ServingError(f"Expected a model repository with <model>/config.pbtxt. Received: {repository}. {REPAIR}")
+    models = []
+    for path in configs:
+        text = re.sub(r"#.*", "", path.read_text(encoding="utf-8"))
+        steps, labels = (_values(text, field) for field in ("model_name", "label_filename"))
+        models.append(Model(path.parent.name, steps, labels))
+    return models
+
+
+def _values(text: str, field: str) -> tuple[str, ...]:
+    """Return every value of a string field in a text-format protobuf, in order and without repeats."""
+    return tuple(dict.fromkeys(re.findall(rf'\b{field}\s*:\s*"([^"]*)"', text)))
+
+
+def require_complete(repository: Path) -> list[Model]:
+    """Check that everything that a repository's configurations name is there, and return its models.
+
+    Raises:
+        ServingError: lists every missing part.
+    """
+    models = read(repository)
+    names = {model.name for model in models}
+    problems = [problem for model in models for problem in _missing(repository, model, names)]
+    if problems:
+        missing = "; ".join(problems)
+        raise ServingError(f"Expected a complete model repository in {repository}. Missing: {missing}. {REPAIR}")
+    return models
+
+
+def _missing(repository: Path, model: Model, names: set[str]) -> Iterator[str]:
+    """Yield what a model lacks, in words."""
+    folder = repository / model.name
+    for label in model.labels:
+        if not (folder / label).is_file():
+            yield f"{model.name}/{label}"
+    for step in model.steps:
+        if step not in names:
+            yield f"{step}, which {model.name} calls"
+    versions = [path for path in folder.iterdir() if path.is_dir() and path.name.isdecimal()]
+    if not versions:
+        yield f"{model.name}/1"
+    if model.steps:
+        return
+    for version in versions:
+        for part in ("saved_model.pb", "variables/variables.index", "variables/variables.data-*"):
+            if not any((version / SAVED_MODEL).glob(part)):
+                yield f"{model.name}/{version.name}/{SAVED_MODEL}/{part}"
+
+
+def require_digests(repository: Path) -> int:
+    """Compare the files of every version with the SHA-256 digests in the "files" table of its provenance.json.
+
+    DVC restores a damaged cache file without a word, so the digests written at export are what counts.
+
+    Returns:
+        The number of files compared; 0 if no provenance.json has a table.
+
+    Raises:
+        ServingError: a file is missing or differs, or provenance.json cannot be read.
+    """
+    count = 0
+    for provenance in sorted(repository.glob(f"*/*/{PROVENANCE}")):
+        for name, expected in _table(provenance).items():
+            path = provenance.parent / name
+            actual = _digest(path) if path.is_file() else "no such file"
+            if actual != expected:
+                where = path.relative_to(repository)
+                raise ServingError(f"Expected {where} with SHA-256 {expected}. Received: {actual}. {REPAIR} --force")
+            count += 1
+    return count
+
+
+def _table(provenance: Path) -> dict[str, str]:
+    """Return the "files" table: path relative to the version folder -> SHA-256."""
+    try:
+        content = json.loads(provenance.read_text(encoding="utf-8"))
+        return dict(content.get("files", {}))
+    except (ValueError, AttributeError, TypeError) as error:
+        where = "/".join(provenance.parts[-3:])
+        raise ServingError(f"Expected a JSON object in {where}. Received: {error}. {REPAIR} --force") from None
+
+
+def _digest(path: Path) -> str:
+    total = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            total.update(chunk)
+    return total.hexdigest()
+
+
+def take(repository: Path, destination: Path) -> list[Model]:
+    """Copy a repository and verify the copy: complete, and every digest right.
+
+    Hidden files stay behind (DVC's .gitignore, editors' files): Triton refuses a repository with a dot-directory.
+
+    Args:
+        repository: the model repository; only read.
+        destination: is made; must not exist.
+
+    Returns:
+        The models in it.
+
+    Raises:
+        ServingError: as require_complete and require_digests.
+    """
+    models = require_complete(repository)
+    for model in models:
+        shutil.copytree(
+            repository / model.name, destination / model.name, ignore=shutil.ignore_patterns(".*", "__pycache__")
+        )
+    # Not the original, which a `dvc repro` may be rewriting at this moment: what is checked is what is served.
+    require_complete(destination)
+    require_digests(destination)
+    return models

@@ -1,0 +1,246 @@
+"""What serving decides before and around a running Triton."""
+
+import hashlib
+import importlib.util
+import json
+import os
+import socket
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import pytest
+
+from serving import __main__ as command
+from serving import discovery, server, snapshot, supervisor
+from serving.errors import ServingError
+
+NETWORK = 'name: "custom"\nbackend: "tensorflow"\noutput [{ name: "p" label_filename: "labels.txt" }]\n'
+ENSEMBLE = 'name: "classify_custom"\nplatform: "ensemble"\nensemble_scheduling { step [{ model_name: "custom" }] }\n'
+
+
+@pytest.fixture
+def repository(tmp_path):
+    """The files of a network and its ensemble, with nothing in them."""
+    root = tmp_path / "model_repository"
+    saved = root / "custom" / "1" / "model.savedmodel"
+    for path in (saved / "variables" / "variables.index", saved / "variables" / "variables.data-00000-of-00001"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"x")
+    (saved / "saved_model.pb").write_bytes(b"graph")
+    (root / "custom" / "config.pbtxt").write_text(NETWORK)
+    (root / "custom" / "labels.txt").write_text("a\nb\n")
+    (root / "classify_custom" / "1").mkdir(parents=True)
+    (root / "classify_custom" / "config.pbtxt").write_text(ENSEMBLE)
+    digest = hashlib.sha256(b"graph").hexdigest()
+    table = {"files": {"model.savedmodel/saved_model.pb": digest}}
+    (root / "custom" / "1" / "provenance.json").write_text(json.dumps(table))
+    return root
+
+
+def test_a_complete_repository_is_copied_without_hidden_files(repository, tmp_path):
+    (repository / "custom" / ".gitignore").write_text("/1\n")
+    (repository / ".cache").mkdir()
+    models = snapshot.take(repository, tmp_path / "copy")
+    assert [model.name for model in models] == ["classify_custom", "custom"]
+    assert (tmp_path / "copy/custom/1/model.savedmodel/saved_model.pb").read_bytes() == b"graph"
+    assert (tmp_path / "copy/classify_custom/1").is_dir()
+    assert not list((tmp_path / "copy").rglob(".*"))
+
+
+PARTS = [
+    "custom/labels.txt",
+    "custom/1/model.savedmodel/saved_model.pb",
+    "custom/1/model.savedmodel/variables/variables.index",
+    "custom/1/model.savedmodel/variables/variables.data-00000-of-00001",
+]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_missing_part_is_named_with_the_command_that_makes_it(repository, part):
+    (repository / part).unlink()
+    with pytest.raises(ServingError, match="dvc repro") as caught:
+        snapshot.require_complete(repository)
+    assert part.split("-00000")[0] in str(caught.value)
+
+
+@pytest.mark.parametrize(("old", "new", "message"), [('"custom"', '"other"', "other, which classify_custom calls")])
+def test_an_ensemble_needs_its_steps(repository, old, new, message):
+    config = repository / "classify_custom" / "config.pbtxt"
+    config.write_text(config.read_text().replace(old, new))
+    with pytest.raises(ServingError, match=message):
+        snapshot.require_complete(repository)
+
+
+@pytest.mark.parametrize("name", ["custom", "classify_custom"])
+def test_every_model_needs_a_version_folder(repository, name):
+    (repository / name / "1").rename(repository / name / "new")
+    with pytest.raises(ServingError, match=f"{name}/1"):
+        snapshot.require_complete(repository)
+
+
+def test_no_repository_at_all(tmp_path):
+    with pytest.raises(ServingError, match="dvc repro"):
+        snapshot.read(tmp_path / "absent")
+
+
+def test_a_changed_file_is_refused(repository, tmp_path):
+    (repository / "custom/1/model.savedmodel/saved_model.pb").write_bytes(b"grapf")
+    with pytest.raises(ServingError, match=r"SHA-256.*dvc repro --force"):
+        snapshot.take(repository, tmp_path / "copy")
+
+
+@pytest.mark.parametrize("text", ["{", "[1]", '{"files": 3}'])
+def test_an_unreadable_provenance_is_refused(repository, text):
+    (repository / "custom/1/provenance.json").write_text(text)
+    with pytest.raises(ServingError, match="custom/1/provenance.json"):
+        snapshot.require_digests(repository)
+
+
+def test_the_wheel_of_this_python_is_found(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    found = discovery.find()
+    assert found.binary.is_file() and found.stub.is_file() and found.core == "2.51.0"
+
+
+def test_a_server_on_the_path_comes_first_and_keeps_its_own_python(tmp_path, monkeypatch):
+    binary = tmp_path / "bin" / "tritonserver"
+    binary.parent.mkdir()
+    binary.write_text("#!/bin/sh\n")
+    binary.chmod(0o755)
+    monkeypatch.setenv("PATH", str(binary.parent))
+    found = discovery.find()
+    assert found.binary == binary and found.backends == tmp_path / "backends"
+    assert discovery.environment(found, {"PYTHONPATH": "/own"})["PYTHONPATH"] == "/own"
+
+
+@pytest.mark.parametrize("native", [True, False])
+def test_a_native_tensorflow_backend_is_preferred(tmp_path, native):
+    (tmp_path / "backends" / "tensorflow").mkdir(parents=True)
+    if native:
+        (tmp_path / "backends" / "tensorflow" / discovery.NATIVE).touch()
+    found = discovery.Installation(tmp_path / "t", tmp_path / "backends", None, (), "", own_python=False)
+    discovery.lay_out_backends(found, tmp_path / "made")
+    assert (tmp_path / "made" / "tensorflow" / "model.py").exists() != native
+
+
+def test_a_python_without_shared_library_is_refused_naming_the_package():
+    with pytest.raises(ServingError, match="apt-get install libpython3.11"):
+        discovery.require_shared_python(0, (3, 11))
+
+
+def test_numpy_2_is_refused():
+    with pytest.raises(ServingError, match="requirements.txt"):
+        discovery.require_numpy_1("2.1.0")
+
+
+def test_the_environment_hides_the_users_python_path(monkeypatch):
+    monkeypatch.setenv("PATH", "/nowhere")
+    made = discovery.environment(discovery.find(), {"PYTHONPATH": "/mine", "PYTHONHOME": "/x", "LD_LIBRARY_PATH": "/y"})
+    assert "/mine" not in made["PYTHONPATH"] and "PYTHONHOME" not in made
+    assert made["LD_LIBRARY_PATH"].split(":")[-1] == "/y" and "nvidia_pytriton.libs" in made["LD_LIBRARY_PATH"]
+    assert Path(made["PATH"].split(":")[0], "python3").exists()
+
+
+def test_a_taken_port_is_an_error_before_anything_starts(repository, capsys):
+    with socket.create_server((server.HOST, 0)) as other:
+        port = other.getsockname()[1]
+        assert command.main(["--repository", str(repository), "--http-port", str(port)]) == 1
+    assert f"Received: {port}" in capsys.readouterr().err
+    assert not (repository.parent / ".serving").exists()
+
+
+def test_an_incomplete_repository_is_exit_code_1_and_one_message(repository, capsys):
+    (repository / "custom/labels.txt").unlink()
+    assert command.main(["--repository", str(repository), "--http-port", "0"]) == 1
+    assert "Missing: custom/labels.txt. Run: dvc repro" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--"], ["--", "no-such-command"], ["--http-port", "70000"], ["--unknown"]])
+def test_a_mistake_in_the_command_is_exit_code_2(words):
+    with pytest.raises(SystemExit) as caught:
+        command.main(words)
+    assert caught.value.code == 2
+
+
+def test_everything_listens_on_loopback_only(tmp_path):
+    line = " ".join(server.command(Path("t"), tmp_path, 8000))
+    assert "--http-address=127.0.0.1" in line and "--allow-grpc=false" in line and "--allow-metrics=false" in line
+
+
+def test_remains_of_a_dead_run_are_swept_and_those_of_a_living_stay(tmp_path):
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    for pid in (dead.pid, os.getpid()):
+        (tmp_path / f"{pid}-abc" / "model_repository").mkdir(parents=True)
+    region = server.SHARED_MEMORY / f"{dead.pid}-abc-test"
+    region.touch()
+    server.sweep(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [f"{os.getpid()}-abc"] and not region.exists()
+
+
+def test_a_command_that_ignores_term_is_killed_with_its_children(monkeypatch):
+    monkeypatch.setattr(supervisor, "STOP_TIMEOUT", 0.3)
+    script = "trap '' TERM; sleep 300 & echo $!; wait; wait"
+    child = subprocess.Popen(["sh", "-c", script], start_new_session=True, stdout=subprocess.PIPE, text=True)
+    grandchild = int(child.stdout.readline())
+    supervisor.end(child)
+    child.stdout.close()
+    state = Path(f"/proc/{grandchild}/stat")
+    assert not state.exists() or state.read_text().split()[2] == "Z"
+
+
+class Refusal(Exception):
+    """Stands for Triton's exception, which exists only inside its stub."""
+
+
+@pytest.fixture
+def backend(monkeypatch):
+    """The module of the TensorFlow backend, outside Triton: for its decisions, not for its answers."""
+    utilities = types.SimpleNamespace(TritonModelException=Refusal)
+    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", utilities)
+    spec = importlib.util.spec_from_file_location("backend", discovery.BACKEND / "model.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(("core", "numpy", "fits"), [
+    ("2.51.0", "1.26.4", True),
+    ("", "1.26.4", True),
+    ("2.51.0", "2.1.0", False),
+    ("", "2.1.0", False),
+    ("2.52.0", "2.1.0", True),
+    ("2.61.0", "2.3.0", True),
+])  # fmt: skip
+def test_the_backend_refuses_numpy_2_only_where_it_breaks(backend, core, numpy, fits):
+    if fits:
+        backend.require_fitting_numpy(numpy, core)
+    else:
+        with pytest.raises(Refusal, match="numpy<2"):
+            backend.require_fitting_numpy(numpy, core)
+
+
+@pytest.mark.parametrize(("cores", "stubs", "threads"), [(2, 3, 1), (8, 3, 2), (8, 1, 8)])
+def test_all_stubs_together_use_no_more_threads_than_cores(backend, tmp_path, monkeypatch, cores, stubs, threads):
+    monkeypatch.setattr(backend, "available_cores", lambda: cores)
+    for name in range(stubs):
+        (tmp_path / str(name)).mkdir()
+        (tmp_path / str(name) / "config.pbtxt").write_text(NETWORK)
+    (tmp_path / "classify").mkdir()
+    (tmp_path / "classify" / "config.pbtxt").write_text(ENSEMBLE)
+    assert backend.thread_counts({}, tmp_path) == (threads, 1)
+
+
+def test_instances_count_as_stubs(backend, tmp_path):
+    (tmp_path / "custom").mkdir()
+    (tmp_path / "custom" / "config.pbtxt").write_text(NETWORK + "instance_group [{ kind: KIND_CPU count: 3 }]")
+    assert backend.count_stubs(tmp_path) == 3
+
+
+def test_the_parameters_of_the_native_backend_set_the_threads(backend, tmp_path):
+    parameters = {"TF_NUM_INTRA_THREADS": {"string_value": "2"}, "TF_NUM_INTER_THREADS": {"string_value": "3"}}
+    assert backend.thread_counts({"parameters": parameters}, tmp_path) == (2, 3)
+    with pytest.raises(Refusal, match="'many'"):
+        backend.thread_counts({"parameters": {"TF_NUM_INTRA_THREADS": {"string_value": "many"}}}, tmp_path)
