@@ -28,7 +28,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
+from scipy import ndimage, special
 
 from imaging.contract import CLASSES
 
@@ -258,6 +258,17 @@ def _spline(cells: int, size: int) -> np.ndarray:
 _SPLINE_DEVIATION = 151 / 315  # of white noise under cubic B-splines in two directions: the integral of B squared
 
 
+@functools.lru_cache(maxsize=1)
+def _quantiles() -> np.ndarray:
+    """Return 65536 evenly likely values of the standard normal distribution, float32."""
+    return special.ndtri((np.arange(65536) + 0.5) / 65536).astype(np.float32)
+
+
+def gaussian(rng: np.random.Generator, shape: tuple) -> np.ndarray:
+    """Return standard normal numbers, float32 `shape`, in 16-bit steps: several times as fast as exact ones."""
+    return _quantiles().take(rng.integers(0, 65536, shape, np.uint16), mode="clip")
+
+
 class SmoothNoise:
     """Unit-variance smooth noise over a picture, the same at every size: cubic splines on coarse white noise."""
 
@@ -271,7 +282,10 @@ class SmoothNoise:
         return SmoothNoise(self.white, self.size, frame)
 
     def __call__(self, cells: int, channel: int = 0) -> np.ndarray:
-        """Return noise with `cells` bumps across the picture, at most n - 3; channels are independent."""
+        """Return noise with `cells` bumps across the picture, at most n - 3; channels are independent.
+
+        A field costs as much as painting three organs: what need not be independent shares one.
+        """
         if (cells, channel) not in self.cache:
             self.cache[cells, channel] = self._raise(self.white[channel, : cells + 3, : cells + 3])
         return self.cache[cells, channel]
@@ -282,8 +296,11 @@ class SmoothNoise:
         """
         cells, (rows, columns) = len(coarse) - 3, self.frame
         weights = _spline(cells, self.size)
-        lines = np.concatenate([part @ weights[columns].T for part in np.array_split(coarse, 1 + cells // 12)])
-        out = np.empty((rows.stop - rows.start, lines.shape[1]), np.float32)
+        across = weights[columns].T
+        lines = np.empty((cells + 3, across.shape[1]), np.float32)
+        for top in range(0, cells + 3, 16):
+            np.matmul(coarse[top : top + 16], across, out=lines[top : top + 16])
+        out = np.empty((rows.stop - rows.start, across.shape[1]), np.float32)
         for top in range(rows.start, rows.stop, 32):
             end = min(top + 32, rows.stop)
             low, high = top * cells // self.size, (end * cells - 1) // self.size + 4
@@ -363,16 +380,16 @@ def paint_head(canvas: Canvas, bone: float) -> None:
     skin = canvas.skin
     canvas.paint(skin, "muscle")
     canvas.paint(skin + 2 + 0.5 * canvas.noise(24), "fat")
-    deep = 7 + 4 * canvas.noise(10)
+    deep = 7 + 4 * canvas.noise(12, 3)
     low = np.clip((-18 - canvas.z) / 14, 0, 1)
     canvas.paint(np.maximum(skin + deep, 4 - 8 * low), "muscle", soft=2)
-    strands = np.abs(canvas.noise(14, 4) + 0.5 * canvas.noise(32, 4)) * 4 + 0.2 - 0.8 * canvas.noise(10, 5)
+    strands = np.abs(canvas.noise(14, 4) + 0.5 * canvas.noise(40, 2)) * 4 + 0.2 - 0.8 * canvas.noise(12, 3)
     canvas.paint(np.maximum(np.maximum(skin + 9, strands), 2 - 4 * low), "fat", soft=4)
     _paint_face(canvas)
     roof = np.clip((-8 - canvas.z) / 8, 0, 1) * np.clip((canvas.y - 15) / 10, 0, 1)  # the orbits' is paper-thin
-    shell = np.maximum(canvas.inside - bone * (1 - 0.5 * low - 0.4 * roof) + low * canvas.noise(24, 8), skin + 3)
+    shell = np.maximum(canvas.inside - bone * (1 - 0.5 * low - 0.4 * roof) + low * canvas.noise(24, 1), skin + 3)
     canvas.paint(shell, "bone")
-    diploe = np.abs(canvas.inside - bone * 0.6) - bone * (0.12 + 0.12 * canvas.noise(30, 6) + 0.3 * low)
+    diploe = np.abs(canvas.inside - bone * 0.6) - bone * (0.12 + 0.12 * canvas.noise(24) + 0.3 * low)
     canvas.paint(diploe, "marrow", soft=1.5)
 
 
@@ -412,7 +429,7 @@ def folds(canvas: Canvas, rng: np.random.Generator) -> np.ndarray:
     """
     x, y, z = canvas.half
     level = np.sqrt((x / BRAIN[0]) ** 2 + (y / BRAIN[1]) ** 2 + (z / BRAIN[2]) ** 2) + np.float32(1e-3)
-    bend = [p / level + np.float32(2.2) * canvas.noise(20, i)[::2, ::2] for i, p in enumerate((x, y, z))]
+    bend = [p / level + np.float32(2.2) * canvas.noise(20, i % 2)[::2, ::2] for i, p in enumerate((x, y, z))]
     waves, length = 12, rng.uniform(19, 25)
     k = rng.normal(size=(waves, 3))
     k *= 2 * np.pi / length * rng.uniform(0.75, 1.25, (waves, 1)) / np.linalg.norm(k, axis=1, keepdims=True)
@@ -434,14 +451,14 @@ def paint_brain(canvas: Canvas, rng: np.random.Generator) -> None:
     behind = np.clip((-12 - y) / 8, 0, 1)
     depth = np.minimum(depth, 0.8 * (z - roof) * behind + 60 * (1 - behind))
     callosum = np.sqrt(((y + 8) / 42) ** 2 + ((z - 4) / 27) ** 2) * 30 - 30
-    falx = np.abs(x + canvas.noise(10, 3) * 0.7) + np.clip(-callosum, 0, None)
+    falx = np.abs(x + canvas.noise(12, 3) * 0.7) + np.clip(-callosum, 0, None)
     sylvian = np.abs(z + 10 - 0.3 * (y - 10) + 4 * canvas.noise(12)) + np.clip(34 - np.abs(x), 0, None) * 0.8 \
         + np.clip(np.abs(y - 8) - 30, 0, None) * 0.5
     pial = folds(canvas, rng) + np.clip(depth - sulcus_depth - 4 * canvas.noise(12), 0, None) * 0.6
     pial = np.minimum(np.minimum(pial - sulcus_width, depth), np.minimum(falx - 1.0, sylvian - 1.4))
     canvas.pial = pial
     canvas.paint(-pial, "grey", soft=0.6)
-    canvas.paint(2.6 - pial + 0.4 * canvas.noise(40), "white", soft=1.0)
+    canvas.paint(2.6 - pial + 0.4 * canvas.noise(40, 2), "white", soft=1.0)
     canvas.paint(np.maximum(np.abs(x) - 0.5, np.maximum(-callosum + 4, canvas.inside)), "dura", soft=0.5)
     _paint_deep(canvas, rng)
 
@@ -554,14 +571,14 @@ def _adenoma(rng: np.random.Generator) -> Tumour:
 
 def paint_tumour(canvas: Canvas, tumour: Tumour, place: tuple, rng: np.random.Generator) -> np.ndarray:
     """Paint a tumour at the undisturbed coordinates `place` and return its mask, bool [size, size]."""
-    size = tumour.radii.mean()
+    size = float(tumour.radii.mean())
     rough = size * tumour.irregular * (canvas.noise(16, 9) + 0.5 * canvas.noise(32, 9))
     near = ellipsoid(*place, np.float32(tumour.centre), np.float32(tumour.radii)) + rough
     if tumour.kind == "glioma":
         _paint_glioma(canvas, near, size, rng)
     elif tumour.kind == "meningioma":
         # it stops at the bone and at the falx, which gives it its broad, flat base
-        side = -np.sign(tumour.centre[0]) * place[0] + 0.5 if tumour.irregular else 0
+        side = np.float32(0.5) - np.float32(np.sign(tumour.centre[0])) * place[0]
         near = np.maximum(near, np.maximum(canvas.inside, side))
         swelling = 0.2 * size + 2 * canvas.noise(16, 9)
         canvas.paint(np.maximum(near - swelling, canvas.inside + 3), "oedema", soft=4)
@@ -580,7 +597,7 @@ def paint_tumour(canvas: Canvas, tumour: Tumour, place: tuple, rng: np.random.Ge
 def _mottle(canvas: Canvas, near: np.ndarray, strength: float) -> None:
     """Make the inside of a tumour uneven."""
     inside = np.clip(-near, 0, 1)
-    canvas.image *= 1 + np.float32(strength) * inside * (canvas.noise(36, 11) + canvas.noise(60, 11))
+    canvas.image *= 1 + np.float32(strength) * inside * (canvas.noise(40, 2) + canvas.noise(60, 3))
 
 
 def _paint_glioma(canvas: Canvas, near: np.ndarray, size: float, rng: np.random.Generator) -> None:
@@ -589,7 +606,7 @@ def _paint_glioma(canvas: Canvas, near: np.ndarray, size: float, rng: np.random.
     canvas.paint(np.maximum(near - spread, canvas.inside + 5), "oedema", soft=5)
     canvas.paint(near, "glioma", soft=1.2)
     _mottle(canvas, near, 0.12)
-    rim = size * rng.uniform(0.15, 0.5) * (1 + 0.5 * canvas.noise(24, 10))
+    rim = size * rng.uniform(0.15, 0.5) * (1 + 0.5 * canvas.noise(24, 1))
     canvas.paint(near + np.maximum(rim, 1.5), "necrosis", soft=1.5)
 
 
@@ -601,7 +618,7 @@ def rician(signal: np.ndarray, sigma: float, rng: np.random.Generator) -> np.nda
 
     Source: Gudbjartsson & Patz, Magn. Reson. Med. 34:910, 1995.
     """
-    real, imaginary = rng.standard_normal((2, *signal.shape), np.float32) * np.float32(sigma)
+    real, imaginary = gaussian(rng, (2, *signal.shape)) * np.float32(sigma)
     return np.sqrt((signal + real) ** 2 + imaginary * imaginary)
 
 
@@ -615,7 +632,8 @@ def finish(canvas: Canvas, frame: tuple, size: int, rng: np.random.Generator, gr
     signal = np.zeros((size, size), np.float32)
     signal[frame] = part / np.float32(white)
     signal = rician(signal, rng.uniform(0.008, 0.03), grain)
-    return np.uint8(np.minimum(signal, 1) ** np.float32(rng.uniform(0.95, 1.55)) * 255 + np.float32(0.5))
+    gamma = np.float32(rng.uniform(0.95, 1.55))
+    return np.uint8(np.exp(gamma * np.log(np.clip(signal, 1e-6, 1))) * 255 + np.float32(0.5))
 
 
 def draw(label: str, seed: int, size: int = 224) -> Phantom:
@@ -648,9 +666,9 @@ def plan(label: str, rng: np.random.Generator) -> tuple[str, str, Tumour]:
 
 def _render(label, tumour, plane, weighting, rng, grain, size) -> tuple[np.ndarray, np.ndarray]:
     """Return image and mask of one slice through (or, for notumor, past where would be) a tumour."""
-    noise = SmoothNoise(rng.standard_normal((12, 63, 63), np.float32) / np.float32(_SPLINE_DEVIATION), size)
+    noise = SmoothNoise(gaussian(rng, (12, 63, 63)) / np.float32(_SPLINE_DEVIATION), size)
     # rather on the tumour's inner side: a slice at the head's very edge shows little else
-    through = tumour.centre - np.sign(tumour.centre) * rng.uniform(-0.1, 0.45, 3) * tumour.radii
+    through = tumour.centre - np.sign(tumour.centre) * rng.uniform(0, 0.55, 3) * tumour.radii
     *place, pixel = slice_points(plane, through, rng, noise, size)
     swelling = 0 if label in ("notumor", "pituitary") else rng.uniform(0.15, 0.4)
     bone, scalp = rng.uniform(2.5, 5.0), rng.uniform(4, 8)
@@ -697,8 +715,10 @@ def png(image: np.ndarray) -> bytes:
     rows = np.zeros((height, width + 1), np.uint8)  # a zero before each row: no filter, the noise defeats them all
     rows[:, 1:] = image
     header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows.tobytes(), 1)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + body
+    # runs only: the background shrinks as well, noise finds no longer matches, and it takes half the time
+    deflate = zlib.compressobj(1, strategy=zlib.Z_RLE)
+    data = deflate.compress(rows.tobytes()) + deflate.flush()
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", data) + chunk(b"IEND", b"")
 
 
 def phantom_seed(seed: int, label: str, index: int) -> int:
