@@ -157,7 +157,7 @@ def warps(angle, shear, zoom, shift, flip, size: int) -> tf.Tensor:
     """Compose rotation, shear, zoom, shift and flip about the image's centre into one transform an image.
 
     Args:
-        angle: float32 [b], radians.
+        angle: float32 [b], radians, counter-clockwise.
         shear: float32 [b], radians; rows slide along x.
         zoom: float32 [b], 2 shows things twice as large.
         shift: float32 [2, b], pixels along x and y.

@@ -57,9 +57,10 @@ class Small:
     """The first epochs of a training from scratch: small images, at a constant rate. 0 epochs for none."""
 
     epochs: int = within(0, 10**5)
-    size: int = within(32, 1024)
+    min_size: int = within(32, 1024)
     lr: float = within(1e-8, 10)
     batch_size: int = within(1, 4096)
+    dropout: bool
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,7 @@
     python -m stages.train_custom          (or: dvc repro train_custom)
 
 Reads data/prepared, writes models/custom.keras and reports/train_custom/. An interrupted run continues with the same
-command. The first train.small.epochs epochs see images of train.small.size pixels, which costs a fraction of the time
-(progressive resizing: Howard and Gugger, Deep Learning for Coders with fastai, 2020, ch. 7); the rest see full size.
+command. With the default params about ten minutes on two cores.
 """
 
 import json
@@ -15,7 +14,7 @@ from keras import layers
 
 from imaging import contract
 from stages import command, dataset, params, preprocess, training
-from stages.params import Train, TrainCustom
+from stages.params import TrainCustom
 
 STAGE = "train_custom"
 MODEL = Path("models/custom.keras")
@@ -52,17 +51,6 @@ def build(knobs: TrainCustom) -> keras.Model:
     return keras.Model(pixels, outputs, name="custom")
 
 
-def phases(knobs: Train, size: int) -> list[training.Phase]:
-    """Return the phases of training from scratch: small images first when that saves time, then full size."""
-    small = knobs.small
-    first = min(small.epochs, knobs.epochs - 1) if small.size < size else 0
-    plan = [
-        training.Phase("small", first, small.lr, small.size, small.batch_size, judged=False),
-        training.Phase("full", knobs.epochs - first, knobs.lr, size, knobs.batch_size),
-    ]
-    return [phase for phase in plan if phase.epochs]
-
-
 def main(knobs: params.Params) -> None:
     """Train, and write the model and its reports."""
     size, data = knobs.prepare.image_size, json.loads(DATA.read_text())
@@ -70,7 +58,8 @@ def main(knobs: params.Params) -> None:
     network = build(knobs.train_custom)
     images = {split: dataset.load(split, size) for split in ("train", "validation")}
     key = training.fingerprint(knobs.train, knobs.train_custom, size, data)
-    rows = training.fit(network, phases(knobs.train, size), images, knobs.train, STAGE, key)
+    plan = training.phases_from_scratch(network, knobs.train, size)
+    rows = training.fit(network, plan, images, knobs.train, STAGE, key)
     training.finish(network, rows, training.summary(network, rows, data, weights="none"), STAGE, MODEL)
 
 

@@ -145,7 +145,8 @@ def main(knobs: params.Params) -> None:
         print(f"train_resnet.weights=auto came to {used} here; the committed dvc.lock was made with "
               f"{COMMITTED_WEIGHTS}: expect other numbers than the committed ones.")
     network = build(own, base, pretrained)
-    plan = transfer_phases(knobs.train, own, size) if pretrained else train_custom.phases(knobs.train, size)
+    plan = (transfer_phases(knobs.train, own, size) if pretrained
+            else training.phases_from_scratch(network, knobs.train, size))
     images = {split: dataset.load(split, size) for split in ("train", "validation")}
     key = training.fingerprint(knobs.train, own, size, data, used)
     rows = training.fit(network, plan, images, knobs.train, STAGE, key)

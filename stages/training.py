@@ -46,6 +46,45 @@ class Phase:
     prepare: Callable[[keras.Model], None] = lambda network: None
 
 
+def phases_from_scratch(network: keras.Model, knobs: Train, size: int) -> list[Phase]:
+    """Return the phases of training a network from scratch: growing images first, then full size.
+
+    The first train.small.epochs epochs see the image at a fraction of its side, halved while it stays at least
+    train.small.min_size pixels; each halving gets twice the epochs of the next larger size. They cost a fraction of
+    the time (progressive resizing: Howard and Gugger, Deep Learning for Coders with fastai, 2020, ch. 7; Tan and Le
+    2021, arXiv:2104.00298), and run without dropout unless train.small.dropout is set (late dropout: Liu et al. 2023,
+    arXiv:2303.01500). The remaining epochs of train.epochs are ordinary training at full size.
+
+    Args:
+        network: with its dropout layers as the last phase wants them.
+        knobs: params section `train`.
+        size: full side of the images in pixels.
+    """
+    small, rates = knobs.small, dropout_rates(network)
+    off = dict.fromkeys(rates, 0.0)
+    sizes = [size // 2**halvings for halvings in range(8, 0, -1) if size // 2**halvings >= small.min_size]
+    shares = [2**index for index in range(len(sizes), 0, -1)]
+    budget = min(small.epochs, knobs.epochs - 1)
+    epochs = [budget * share // sum(shares) for share in shares]
+    plan = [Phase(f"small{side}", length, small.lr, side, small.batch_size, judged=False,
+                  prepare=lambda network: set_dropout(network, rates if small.dropout else off))
+            for side, length in zip(sizes, epochs, strict=True)]
+    plan.append(Phase("full", knobs.epochs - sum(epochs), knobs.lr, size, knobs.batch_size,
+                      prepare=lambda network: set_dropout(network, rates)))
+    return [phase for phase in plan if phase.epochs]
+
+
+def dropout_rates(network: keras.Model) -> dict[str, float]:
+    """Return the rate of each dropout layer by name."""
+    return {layer.name: layer.rate for layer in network.layers if isinstance(layer, keras.layers.Dropout)}
+
+
+def set_dropout(network: keras.Model, rates: dict[str, float]) -> None:
+    """Set the rates of dropout layers; it counts from the next compilation on."""
+    for name, rate in rates.items():
+        network.get_layer(name).rate = rate
+
+
 @dataclass
 class State:
     """Where a run stands: phase and epoch to do next, whether the phase has stopped, history, callbacks' memory."""

@@ -1,0 +1,65 @@
+"""Shared by all tests: small params, a small data set, and in CI a skipped test is a failure."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from imaging import contract
+from stages import params
+
+PROJECT = Path(__file__).resolve().parents[1]
+skipped = []
+
+
+def pytest_runtest_logreport(report):
+    """Note what was skipped."""
+    if report.skipped:
+        skipped.append(report.nodeid)
+
+
+def pytest_collectreport(report):
+    """Note modules that were skipped as a whole."""
+    if report.skipped:
+        skipped.append(report.nodeid)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session, exitstatus):
+    """In CI everything that a test needs is present: a skip means that something was not tested."""
+    if os.environ.get("CI") == "true" and skipped and exitstatus == 0:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Say why a run without failures is red."""
+    if os.environ.get("CI") == "true" and skipped:
+        terminalreporter.write_line(f"CI: {len(skipped)} skipped, which counts as failed: {', '.join(skipped)}")
+
+
+@pytest.fixture(scope="session")
+def defaults() -> params.Params:
+    """The committed params."""
+    return params.load(PROJECT / "params.yaml")
+
+
+@pytest.fixture(scope="session")
+def tiny(defaults) -> params.Params:
+    """Params for a run of seconds."""
+    small = replace(defaults.train.small, epochs=2, min_size=32, batch_size=8)
+    return replace(
+        defaults,
+        prepare=replace(defaults.prepare, image_size=64, phantom_per_class=12),
+        train=replace(defaults.train, epochs=4, batch_size=8, lr=0.001, small=small),
+        export=replace(defaults.export, max_batch_size=4))
+
+
+@pytest.fixture(scope="session")
+def phantoms(tmp_path_factory) -> Path:
+    """A folder of class folders with six phantoms each."""
+    from stages import phantom
+
+    folder = tmp_path_factory.mktemp("data") / contract.PHANTOM
+    phantom.write_dataset(folder, 6, 64, 7)
+    return folder
