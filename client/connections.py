@@ -2,18 +2,43 @@
 
 import contextlib
 import os
+import weakref
 from collections.abc import Iterator
 
+import gevent
 from gevent import monkey
 from tritonclient.http import InferenceServerClient
 
 # One pool per operating-system thread, because each has its own gevent hub and a socket of one hub hangs for ever in
 # another (8 threads on one tritonclient: 7 hang). Under gevent's monkey patching threading.local would be one per
 # request instead, and no connection would ever be used twice.
-_ThreadLocal = monkey.get_original("_thread", "_local")
+_thread = monkey.get_original("_thread", "_local")()
+_ident = monkey.get_original("_thread", "get_ident")
 
 FAR = 3600.0
 """Seconds; tritonclient's own time-outs, out of the way because client.errors.translated limits the whole call."""
+
+
+class _Thread:
+    """What one thread keeps for as long as it lives: its idle clients and its gevent hub.
+
+    gevent leaves it to the owner of a thread to destroy its hub; otherwise every thread that has ended keeps two file
+    descriptors and a resolver thread, which adds up in a server with a thread for each request.
+    """
+
+    def __init__(self):
+        self.idle: weakref.WeakKeyDictionary[Connections, list[InferenceServerClient]] = weakref.WeakKeyDictionary()
+        self.hub = gevent.get_hub()
+        self.place = (os.getpid(), _ident())
+
+    def __del__(self):
+        if self.place != (os.getpid(), _ident()) or self.hub.main_hub:
+            return  # the end of the program, or a forked child: nothing to save
+        gevent.hub.set_hub(self.hub)  # gevent has forgotten it by now, and closing would make a new one
+        for clients in self.idle.values():
+            while clients:
+                clients.pop().close()
+        self.hub.destroy(destroy_loop=True)
 
 
 class Connections:
@@ -25,13 +50,6 @@ class Connections:
 
     def __init__(self, url: str):
         self.url = url
-        self._local = _ThreadLocal()
-
-    def _idle(self) -> list[InferenceServerClient]:
-        if getattr(self._local, "pid", None) != os.getpid():  # after a fork the sockets belong to the parent
-            self._local.pid = os.getpid()
-            self._local.idle = []
-        return self._local.idle
 
     @contextlib.contextmanager
     def lend(self) -> Iterator[InferenceServerClient]:
@@ -50,3 +68,9 @@ class Connections:
         idle = self._idle()
         while idle:
             idle.pop().close()
+
+    def _idle(self) -> list[InferenceServerClient]:
+        mine = getattr(_thread, "kept", None)
+        if mine is None or mine.place[0] != os.getpid():  # after a fork the sockets belong to the parent
+            mine = _thread.kept = _Thread()
+        return mine.idle.setdefault(self, [])
