@@ -4,11 +4,14 @@ Takes a few seconds; needs chromium, chromedriver and selenium (requirements-dev
 """
 
 import argparse
+import re
+import shutil
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
 
 from selenium import webdriver
+from selenium.common.exceptions import WebDriverException
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
 
@@ -22,13 +25,17 @@ PATIENCE = 20.0  # seconds
 
 
 @contextmanager
-def browser(width: int, height: int, dark: bool):
+def browser(width: int, height: int, dark: bool = False, javascript: bool = True):
     """Yield a Chromium with an empty profile and a window of width x height pixels, closed at the end."""
-    with tempfile.TemporaryDirectory() as profile:
+    # Chromium may still write into its profile while it ends.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         options = webdriver.ChromeOptions()
         for flag in (*FLAGS, *QUIET, f"user-data-dir={profile}"):
             options.add_argument(f"--{flag}")
-        driver = webdriver.Chrome(options, webdriver.ChromeService("/usr/bin/chromedriver"))
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        setting = "profile.managed_default_content_settings.javascript"
+        options.add_experimental_option("prefs", {setting: 1 if javascript else 2})
+        driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
         try:
             # Not --window-size: Chromium makes no window narrower than 500 pixels.
             size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
@@ -46,7 +53,20 @@ def classify(driver: webdriver.Chrome, url: str, image: Path) -> None:
     driver.get(url)
     driver.find_element(By.ID, "file").send_keys(str(image.resolve()))
     driver.find_element(By.ID, "send").click()
+    wait_for_answer(driver)
+
+
+def wait_for_answer(driver: webdriver.Chrome) -> None:
+    """Wait until the page shows probabilities or an error and waits for nothing more. Raises TimeoutException."""
     WebDriverWait(driver, PATIENCE).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#result li, #error"))
+    WebDriverWait(driver, PATIENCE).until(lambda d: d.find_element(By.ID, "state").text == "")
+
+
+def window(text: str) -> tuple[int, int]:
+    """Read a window size such as 1080x1020. Raises ArgumentTypeError."""
+    if not (found := re.fullmatch(r"([1-9]\d{2,3})x([1-9]\d{2,3})", text)):
+        raise argparse.ArgumentTypeError(f"Expected WIDTHxHEIGHT of 100 to 9999 pixels. Received: {text}.")
+    return int(found[1]), int(found[2])
 
 
 def parse_arguments() -> argparse.Namespace:
@@ -57,7 +77,7 @@ def parse_arguments() -> argparse.Namespace:
     parser.add_argument("url", help="address of the running page")
     parser.add_argument("image", type=Path, help="image to classify")
     parser.add_argument("output", type=Path, help="PNG file to write")
-    parser.add_argument("--size", default="1080x1020", help="window in pixels (default: %(default)s)")
+    parser.add_argument("--size", type=window, default="1080x1020", help="window in pixels (default: %(default)s)")
     parser.add_argument("--dark", action="store_true", help="in dark mode")
     arguments = parser.parse_args()
     if not arguments.image.is_file():
@@ -68,10 +88,13 @@ def parse_arguments() -> argparse.Namespace:
 def main() -> None:
     """Write the picture under a temporary name first, so that an interrupted run leaves no half file."""
     arguments = parse_arguments()
-    width, height = map(int, arguments.size.split("x"))
-    with browser(width, height, arguments.dark) as driver:
-        classify(driver, arguments.url, arguments.image)
-        picture = driver.get_screenshot_as_png()
+    try:
+        with browser(*arguments.size, arguments.dark) as driver:
+            classify(driver, arguments.url, arguments.image)
+            picture = driver.get_screenshot_as_png()
+    except WebDriverException as error:
+        reason = (error.msg or type(error).__name__).splitlines()[0]
+        raise SystemExit(f"Expected an answer from the page at {arguments.url}. Received: {reason}.") from error
     part = arguments.output.with_name(arguments.output.name + ".part")
     part.write_bytes(picture)
     part.replace(arguments.output)

@@ -209,6 +209,16 @@ def test_without_triton_predict_asks_to_try_later(web):
     assert int(answer.headers["Retry-After"]) > 0
 
 
+@pytest.mark.parametrize(("path", "state"), [("/predict", 503), ("/health", 503), ("/", 200)])
+def test_a_triton_that_never_answers_is_given_up(path, state):
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"127.0.0.1:{silent.getsockname()[1]}"
+        web = create_app({"TRITON_URL": url, "CLASSIFY_TIMEOUT": 0.3, "STATUS_TIMEOUT": 0.3}).test_client()
+        answer = send(web, file=upload(picture())) if path == "/predict" else web.get(path)
+    assert answer.status_code == state
+    assert path != "/predict" or answer.json["code"] == "deadline_exceeded"
+
+
 def test_without_triton_health_says_so(web):
     answer = web.get("/health")
     assert (answer.status_code, answer.json["triton"]) == (503, False)
@@ -293,7 +303,9 @@ def test_every_name_of_the_contract_has_a_title():
 
 
 PROVENANCE = [
-    ({"data_source": "phantom", "git_revision": "0123456789abcdef"}, ("phantom", "0123456789")),
+    ({"data": {"source": "phantom"}, "git_revision": "0123456789abcdef"}, ("phantom", "0123456789")),
+    ({"git_revision": "0123456789abcdef+changes"}, (None, "0123456789+changes")),
+    ({"data": None, "git_revision": None}, (None, None)),
     ({}, (None, None)),
     ([1], (None, None)),
 ]

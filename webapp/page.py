@@ -71,16 +71,20 @@ def networks(live: bool, ready: dict[str, bool]) -> list[Network]:
     for name in contract.NETWORKS:
         facts = provenance(name)
         source = data_source(name) if live else None
-        revision = facts.get("git_revision")
-        described.append(
-            Network(
-                name=name,
-                ready=ready[name],
-                data_source=source or facts.get(contract.DATA_SOURCE),
-                revision=str(revision)[:10] if revision else None,
-            )
-        )
+        described.append(Network(name, ready[name], source or recorded_source(facts), revision(facts)))
     return described
+
+
+def recorded_source(facts: dict) -> str | None:
+    """Return the data set named in a provenance file, None without one."""
+    data = facts.get("data")
+    return data.get("source") if isinstance(data, dict) else None
+
+
+def revision(facts: dict) -> str | None:
+    """Return the Git revision in a provenance file, its hash cut to 10 digits, "+changes" kept; None without one."""
+    commit, plus, changes = str(facts.get("git_revision") or "").partition("+")
+    return f"{commit[:10]}{plus}{changes}" or None
 
 
 def render(result: dict | None = None, error=None, model: str = contract.NETWORKS[0]) -> str:

@@ -73,8 +73,10 @@ form.addEventListener("submit", (event) => { event.preventDefault(); classify();
 
 for (const kind of ["dragenter", "dragover"]) drop.addEventListener(kind, () => drop.classList.add("over"));
 for (const kind of ["dragleave", "drop"]) drop.addEventListener(kind, () => drop.classList.remove("over"));
+// One file is taken by the input under the pointer. Browsers refuse several without a word, unless a script wants them.
+drop.addEventListener("dragover", (event) => { if (event.dataTransfer.items.length > 1) event.preventDefault(); });
 drop.addEventListener("drop", (event) => {
-  if (event.dataTransfer.files.length < 2) return; // the input under the pointer takes it
+  if (event.dataTransfer.files.length < 2) return;
   event.preventDefault();
   showError("Drop one image at a time.");
 });
