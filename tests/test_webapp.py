@@ -329,7 +329,7 @@ def test_the_environment_configures_and_the_argument_wins(monkeypatch):
 
 COMMANDS = [
     (["--help"], 0, "example:"),
-    (["--port", "none"], 2, "invalid int value"),
+    (["--port", "99999"], 2, "from 1 to 65535"),
     (["--triton-url", "http://x"], 1, "host:port"),
 ]
 

@@ -11,6 +11,13 @@ EXAMPLE = """example:
 """
 
 
+def port(text: str) -> int:
+    """Read a port number, 1-65535. Raises ArgumentTypeError."""
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
+        raise argparse.ArgumentTypeError(f"Expected a port from 1 to 65535. Received: {text}.")
+    return int(text)
+
+
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     """Read the command line; None means sys.argv."""
     parser = argparse.ArgumentParser(
@@ -20,7 +27,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         epilog=EXAMPLE,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--port", type=int, default=5000, help="port to listen on (default: %(default)s)")
+    parser.add_argument("--port", type=port, default=5000, help="port to listen on (default: %(default)s)")
     parser.add_argument(
         "--triton-url",
         help=f"host:port of Triton's HTTP port (default: the environment variable TRITON_URL, "
@@ -38,12 +45,8 @@ def main() -> None:
         raise SystemExit(f"Triton's address cannot be used. {error}") from error
     # The application writes its own line for each request; the server's would say it twice.
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    try:
-        app.run(host="127.0.0.1", port=arguments.port)
-    except OSError as error:
-        raise SystemExit(
-            f"Cannot listen on port {arguments.port}: {error.strerror}. Choose another with --port."
-        ) from error
+    print(f"http://127.0.0.1:{arguments.port} with Triton at {app.config['TRITON_URL']}; Ctrl-C ends it", flush=True)
+    app.run(host="127.0.0.1", port=arguments.port)
 
 
 if __name__ == "__main__":
