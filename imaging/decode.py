@@ -63,6 +63,8 @@ def canonical(data: bytes) -> bytes:
     if isinstance(structure, metadata.Gif):
         data = structure.stripped()
     with _opened(data) as image:
+        if isinstance(structure, metadata.Png):
+            structure.check_pixels()
         kept = _without_metadata(image, data, structure)
         if kept is None:
             return _png(depth.to_8_bit(image))

@@ -7,6 +7,7 @@ GIF89a specification (CompuServe 1990).
 """
 
 import re
+import struct
 import zlib
 from dataclasses import dataclass
 
@@ -14,7 +15,9 @@ from imaging.errors import corrupt
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_KEPT = (b"IHDR", b"IDAT", b"IEND")
-GREY, RGB = 0, 2  # colour types in IHDR
+IHDR = struct.Struct(">IIBBBBB")  # width, height, bits, colour type, compression, filter, interlace
+GREY, RGB = 0, 2  # colour types
+CHANNELS = {GREY: 1, RGB: 3, 3: 1, 4: 2, 6: 4}  # by colour type; 3 is a palette, 4 and 6 have alpha
 
 JPEG_SIGNATURE = b"\xff\xd8\xff"
 SOI, EOI, SOS = 0xD8, 0xD9, 0xDA
@@ -36,6 +39,7 @@ MAX_SCANS = 50
 MAX_SEGMENTS = 1000
 MAX_CHUNKS = 20_000
 MAX_BLOCKS = 100_000
+PIECE = 1 << 20
 
 CUT_OFF = "it ends before its end marker, so it was cut off"
 
@@ -47,14 +51,31 @@ class Png:
     chunks: list[tuple[bytes, bytes]]
 
     def is_plain(self) -> bool:
-        """Tell whether the picture is 8-bit grey or RGB without a transparent colour."""
-        chunks = dict(self.chunks)
-        header = chunks.get(b"IHDR", bytes(25))
-        return header[16] == 8 and header[17] in (GREY, RGB) and b"tRNS" not in chunks
+        """Tell whether the picture is 8-bit grey or RGB without a transparent colour, in the only defined coding."""
+        _, _, bits, colour, *coding, interlace = self._header()
+        transparent = any(name == b"tRNS" for name, _ in self.chunks)
+        return bits == 8 and colour in (GREY, RGB) and coding == [0, 0] and interlace < 2 and not transparent
 
     def stripped(self) -> bytes:
         """Return the file without optional chunks; shows the same picture if is_plain()."""
         return PNG_SIGNATURE + b"".join(chunk for name, chunk in self.chunks if name in PNG_KEPT)
+
+    def check_pixels(self) -> None:
+        """Inflate the compressed pixels and raise ImageError (corrupt_image) if rows or the checksum are missing.
+
+        Pillow shows missing rows as black and does not look at the checksum; TensorFlow's libpng refuses both. Check
+        the size of the picture first: the work grows with it.
+        """
+        width, height, bits, colour, *_, interlace = self._header()
+        pixel_bits = bits * CHANNELS.get(colour, 1)
+        rows = height * (1 + (width * pixel_bits + 7) // 8)  # each row starts with the number of its filter
+        least = height * width * pixel_bits // 8 if interlace else rows
+        stream = b"".join(chunk[8:-4] for name, chunk in self.chunks if name == b"IDAT")
+        # Interlacing cuts the picture into more and shorter rows; twice the bytes are more than it ever needs.
+        _check_stream(stream, least, 2 * rows + 64)
+
+    def _header(self):
+        return IHDR.unpack(self.chunks[0][1][8:-4])
 
 
 @dataclass(frozen=True)
@@ -116,7 +137,22 @@ def _chunks(data):
             raise corrupt(f"it has more than {MAX_CHUNKS} chunks")
         chunks.append((chunk[4:8], chunk))
         position = end
+    if chunks[0][0] != b"IHDR" or len(chunks[0][1]) != 12 + IHDR.size:
+        raise corrupt("it does not start with a header of 13 bytes, so it was damaged")
     return chunks
+
+
+def _check_stream(stream, least, most):
+    """Inflate a zlib stream piece by piece, so that neither memory nor time depend on what it claims to hold."""
+    inflater, count = zlib.decompressobj(), 0
+    try:
+        while stream and not inflater.eof and count <= most:
+            count += len(inflater.decompress(stream, PIECE))
+            stream = inflater.unconsumed_tail
+    except zlib.error:
+        raise corrupt("its compressed pixels are damaged") from None
+    if not inflater.eof or not least <= count <= most:
+        raise corrupt("its compressed pixels are more or fewer than its header says")
 
 
 def _segments(data):
