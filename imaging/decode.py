@@ -45,6 +45,11 @@ STRANGERS = (
     (0, b"PK\x03\x04", "a zip archive"),
 )
 
+REASONS = {
+    FileNotFoundError: "which does not exist",
+    NotADirectoryError: "part of which is not a folder",
+    PermissionError: "which you have no permission to read",
+}
 ORIENTATION, UPRIGHT, TURNED = 0x0112, 1, range(2, 9)  # the EXIF tag and its values
 
 
@@ -87,10 +92,11 @@ def read(path: str | Path) -> bytes:
             raise OSError(f"Expected an image file. Received: {path}, a device or pipe. Name a regular file.")
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
-    except FileNotFoundError:
-        raise FileNotFoundError(f"Expected an image file. Received: {path}, which does not exist. Check it.") from None
-    except PermissionError:
-        raise PermissionError(f"Expected a readable file. Received: {path}. Give yourself read permission.") from None
+    except OSError as error:
+        if error.errno is None:  # raised above
+            raise
+        reason = REASONS.get(type(error), "which cannot be read")
+        raise type(error)(f"Expected a readable image file. Received: {path}, {reason}. Check the path.") from None
     return canonical(data)
 
 
