@@ -50,7 +50,7 @@ def phases_from_scratch(network: keras.Model, knobs: Train, size: int) -> list[P
     """Return the phases of training a network from scratch: growing images first, then full size.
 
     The first train.small.epochs epochs see the image at a fraction of its side, halved while it stays at least
-    train.small.min_size pixels; each halving gets twice the epochs of the next larger size. They cost a fraction of
+    train.small.min_size pixels; each size gets four times the epochs of the next larger one. They cost a fraction of
     the time (progressive resizing: Howard and Gugger, Deep Learning for Coders with fastai, 2020, ch. 7; Tan and Le
     2021, arXiv:2104.00298), and run without dropout unless train.small.dropout is set (late dropout: Liu et al. 2023,
     arXiv:2303.01500). The remaining epochs of train.epochs are ordinary training at full size.
@@ -63,7 +63,7 @@ def phases_from_scratch(network: keras.Model, knobs: Train, size: int) -> list[P
     small, rates = knobs.small, dropout_rates(network)
     off = dict.fromkeys(rates, 0.0)
     sizes = [size // 2**halvings for halvings in range(8, 0, -1) if size // 2**halvings >= small.min_size]
-    shares = [2**index for index in range(len(sizes), 0, -1)]
+    shares = [4**index for index in range(len(sizes), 0, -1)]
     budget = min(small.epochs, knobs.epochs - 1)
     epochs = [budget * share // sum(shares) for share in shares]
     plan = [Phase(f"small{side}", length, small.lr, side, small.batch_size, judged=False,
@@ -116,7 +116,7 @@ def load_state(path: Path, key: str) -> State:
         key: fingerprint of params and data; a state of other params or data is not continued, and that is printed.
     """
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             facts = json.loads(str(stored["facts"]))
             state = State(**facts,
                           variables=[stored[name] for name in sorted(stored) if name.startswith("variables_")],
@@ -292,7 +292,7 @@ def finish(network: keras.Model, rows: list[dict], record: dict, stage: str, mod
     """Write the model, its history and its record; print the record."""
     # The optimizer is of no use to those who evaluate or serve, and would triple the file.
     with files.replacing(model) as new:
-        keras.Model(network.inputs, network.outputs, name=network.name).save(new)
+        keras.Model(network.input, network.output, name=network.name).save(new)
     files.write_text(REPORTS / stage / "history.csv", history_csv(rows))
     files.write_json(REPORTS / stage / "metrics.json", record)
     print(json.dumps(files.rounded(record), indent=2))

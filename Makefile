@@ -1,0 +1,52 @@
+# Thin names for the commands in README.md.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(CURDIR)/$(VENV)/bin
+PORT ?= 5000
+export PATH := $(BIN):$(PATH)
+
+.PHONY: help demo test serve lint install figures clean
+
+help:
+	@echo "make demo     the whole road on phantom images: train, serve, classify (ONCE=1: stop by itself)"
+	@echo "make serve    Triton and the web page on what was exported last (PORT=5000)"
+	@echo "make test     all tests"
+	@echo "make lint     ruff"
+	@echo "make figures  the pictures in docs/"
+
+# The stamps are made last, so that an interrupted installation starts again.
+$(VENV)/.runtime: requirements.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+$(VENV)/.development: requirements-dev.txt $(VENV)/.runtime
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	touch $@
+
+# TensorFlow as in Triton's 25.02 image: a test loads the exported models there.
+.venv-tf217/.ready: tests/requirements-tf217.txt
+	$(PYTHON) -m venv .venv-tf217
+	.venv-tf217/bin/pip install --quiet --disable-pip-version-check -r tests/requirements-tf217.txt
+	touch $@
+
+install: $(VENV)/.development
+
+demo: $(VENV)/.runtime
+	$(BIN)/python demo.py --port $(PORT) $(if $(ONCE),--once)
+
+serve: $(VENV)/.runtime
+	PORT=$(PORT) MODEL_REPOSITORY=model_repository $(BIN)/python -m serving --repository model_repository -- \
+		$(BIN)/gunicorn -c webapp/gunicorn.conf.py 'webapp:create_app()'
+
+test: $(VENV)/.development .venv-tf217/.ready
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.development
+	$(BIN)/ruff check .
+
+figures: $(VENV)/.development
+	$(BIN)/python docs/figures.py
+
+clean:
+	rm -rf .demo .export .serving

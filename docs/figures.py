@@ -1,0 +1,43 @@
+"""Draws README's pictures of the phantoms and of the augmentation.
+
+    python docs/figures.py
+
+Writes docs/phantoms.png and docs/augmentation.png. Only synthetic images are shown.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+PROJECT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(PROJECT))
+
+from imaging import contract  # noqa: E402
+from stages import dataset, figures, params, phantom  # noqa: E402
+
+SIZE, COLUMNS, SEED = 224, 6, 2000
+
+
+def phantoms(path: Path) -> None:
+    """Draw a row of phantoms for each class."""
+    drawn = [phantom.draw(label, SEED + index, SIZE) for label in contract.CLASSES for index in range(COLUMNS)]
+    titles = [f"{one.label}\n{one.plane}, {one.weighting}" for one in drawn]
+    images = np.stack([one.image for one in drawn])
+    figures.sheet(images, titles, COLUMNS, f"Synthetic slices (phantoms), {SIZE} x {SIZE}", path)
+
+
+def augmentation(path: Path, knobs: params.Augment) -> None:
+    """Draw a phantom, then the same one as training may see it."""
+    image = phantom.draw("glioma", SEED, SIZE).image.astype(np.float32) / 255.0
+    batch = tf.repeat(image[None, ..., None], 2 * COLUMNS - 1, axis=0) * tf.ones(3)
+    changed = dataset.augmented(batch, knobs, tf.constant([SEED, 0])).numpy()
+    shown = np.concatenate([batch[:1], changed])
+    titles = ["as read"] + [f"changed {number}" for number in range(1, len(shown))]
+    figures.sheet(np.rint(shown * 255).astype(np.uint8), titles, COLUMNS, "Augmentation of one training image", path)
+
+
+if __name__ == "__main__":
+    phantoms(PROJECT / "docs/phantoms.png")
+    augmentation(PROJECT / "docs/augmentation.png", params.load(PROJECT / "params.yaml").train.augment)

@@ -1,0 +1,107 @@
+"""The two networks: their layers, sizes, inputs, and where ResNet50's weights come from."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from stages import command, train_custom, train_resnet
+from stages.train_resnet import BASE
+
+
+@pytest.fixture(scope="module")
+def custom(defaults):
+    return train_custom.build(defaults.train_custom)
+
+
+@pytest.fixture(scope="module")
+def base():
+    keras.utils.set_random_seed(5)
+    return train_resnet.resnet(None)
+
+
+def test_custom_has_five_blocks_as_described(custom):
+    kinds = [type(layer).__name__ for layer in custom.layers]
+    convolutions = [layer for layer in custom.layers if isinstance(layer, layers.Conv2D)]
+    assert [layer.filters for layer in convolutions] == [32, 32, 64, 64, 128, 128, 256, 256, 512, 512]
+    assert kinds[1:9] == ["Conv2D", "BatchNormalization", "ReLU"] * 2 + ["MaxPooling2D", "Dropout"]
+    assert all(layer.kernel_regularizer.l2 == pytest.approx(1e-4) for layer in convolutions)
+
+
+def test_custom_has_the_number_of_parameters_that_the_readme_says(custom):
+    assert custom.count_params() == 4_850_532
+
+
+@pytest.mark.parametrize("size", [32, 64])
+def test_outputs_are_probabilities_at_any_size(custom, size):
+    outputs = custom(np.random.default_rng(0).random((3, size, size, 3), np.float32))
+    assert outputs.shape == (3, 4) and np.allclose(np.sum(outputs, axis=1), 1.0, atol=1e-5)
+
+
+def test_resnet_gets_the_normalisation_that_its_weights_expect(defaults, base):
+    network = train_resnet.build(defaults.train_resnet, base, pretrained=True)
+    pixels = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
+    arriving = network.get_layer(BASE)._inbound_nodes[-1].input_tensors[0]
+    seen = keras.Model(network.input, arriving)(pixels)
+    assert np.allclose(seen, keras.applications.resnet50.preprocess_input(pixels * 255.0), atol=1e-3)
+
+
+def test_resnet_survives_saving(defaults, base, tmp_path):
+    network = train_resnet.build(defaults.train_resnet, base, pretrained=True)
+    network.save(tmp_path / "resnet50.keras")
+    pixels = np.random.default_rng(0).random((1, 32, 32, 3), np.float32)
+    assert np.allclose(keras.models.load_model(tmp_path / "resnet50.keras")(pixels), network(pixels), atol=1e-6)
+
+
+def test_a_local_weights_file_is_loaded_and_recorded(base, tmp_path):
+    path = tmp_path / "resnet50.weights.h5"
+    base.save_weights(path)
+    loaded, used = train_resnet.choose_base(str(path))
+    assert all(np.array_equal(a, b) for a, b in zip(base.get_weights(), loaded.get_weights(), strict=True))
+    assert used.startswith("file sha256:")
+
+
+@pytest.mark.parametrize("content, message", [(None, "which is no file"), (b"no weights", "Expected weights of Keras")])
+def test_a_wrong_weights_file_is_refused(tmp_path, content, message):
+    path = tmp_path / "resnet50.weights.h5"
+    if content:
+        path.write_bytes(content)
+    with pytest.raises(command.StageError, match=message):
+        train_resnet.choose_base(str(path))
+
+
+@pytest.fixture
+def no_download(tmp_path, monkeypatch):
+    """Keras's cache is empty, and its server's address does not resolve."""
+    monkeypatch.setattr("keras.src.applications.resnet.BASE_WEIGHTS_PATH", "http://127.0.0.1:9/")
+    monkeypatch.setattr("keras.src.utils.file_utils.config.keras_home", lambda: str(tmp_path))
+
+
+def test_imagenet_without_internet_names_the_ways_out(no_download):
+    with pytest.raises(command.StageError, match="copy its ~/.keras/models.*weights=FILE.*weights=none"):
+        train_resnet.choose_base("imagenet")
+
+
+def test_auto_without_internet_says_that_it_trains_the_whole_network(no_download, capsys):
+    _, used = train_resnet.choose_base("auto")
+    assert used == "none" and "the whole network is trained" in capsys.readouterr().out
+
+
+def test_frozen_base_learns_nothing_and_the_top_learns_after_unfreezing(defaults, base):
+    network = train_resnet.build(defaults.train_resnet, base, pretrained=True)
+    train_resnet.freeze(network)
+    assert len(network.trainable_weights) == 6  # batch normalisation 2, two dense layers 4
+    train_resnet.unfreeze(network, "conv5_block1")
+    learning = {layer.name for layer in base.layers if layer.trainable and layer.weights}
+    assert learning and all(name.startswith("conv5") and not name.endswith("bn") for name in learning)
+
+
+def test_unfreezing_an_unknown_layer_is_an_error(defaults, base):
+    network = train_resnet.build(defaults.train_resnet, base, pretrained=True)
+    with pytest.raises(command.StageError, match="Received: 'conv9'"):
+        train_resnet.unfreeze(network, "conv9")
+
+
+def test_transfer_has_two_phases_the_second_at_a_lower_rate(defaults):
+    head, fine = train_resnet.transfer_phases(defaults.train, defaults.train_resnet, 224)
+    assert (head.epochs, fine.epochs) == (10, 20) and fine.lr == pytest.approx(0.1 * head.lr)

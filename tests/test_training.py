@@ -1,0 +1,122 @@
+"""fit(): phases, callbacks, and an interrupted run that ends like an uninterrupted one."""
+
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+from stages import dataset, training
+
+
+@pytest.fixture(scope="module")
+def images():
+    random = np.random.default_rng(0)
+    labels = np.arange(32) % 4
+    pixels = random.integers(0, 60, (32, 32, 32, 3)) + labels[:, None, None, None] * 60
+    whole = dataset.Images(pixels.astype(np.uint8), labels)
+    return {"train": whole, "validation": dataset.Images(whole.pixels[:8], whole.labels[:8])}
+
+
+@pytest.fixture(autouse=True)
+def elsewhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def network():
+    """Return a small network with everything that carries state: batch normalisation, dropout, weights."""
+    keras.utils.set_random_seed(3)
+    return keras.Sequential([
+        keras.Input((None, None, 3)), layers.Conv2D(4, 3), layers.BatchNormalization(), layers.ReLU(),
+        layers.GlobalAveragePooling2D(), layers.Dropout(0.3, name="dropout"), layers.Dense(4, "softmax")])
+
+
+def phase(name="full", epochs=4, **changes):
+    return training.Phase(**{"name": name, "epochs": epochs, "lr": 0.01, "size": 32, "batch_size": 8, **changes})
+
+
+PLAN = [phase("small16", 2, size=16, judged=False), phase("full", 4)]
+
+
+def train(images, knobs, key="k"):
+    training.make_deterministic(1)
+    one = network()
+    return one, training.fit(one, PLAN, images, knobs, "train_test", key)
+
+
+@pytest.mark.parametrize("epochs_done", [1, 2, 4, 6])
+def test_an_interrupted_run_ends_like_an_uninterrupted_one(images, tiny, monkeypatch, epochs_done):
+    wanted, rows = train(images, tiny.train)
+    write = training.save_state
+
+    def cut(path, state):
+        write(path, state)
+        if len(state.rows) == epochs_done and state.epoch:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "save_state", cut)
+    with pytest.raises(KeyboardInterrupt):
+        train(images, tiny.train)
+    monkeypatch.setattr(training, "save_state", write)
+    resumed, resumed_rows = train(images, tiny.train)
+    assert resumed_rows == rows
+    assert all(np.array_equal(a, b) for a, b in zip(wanted.get_weights(), resumed.get_weights(), strict=True))
+    assert not list(training.RESUME.iterdir())
+
+
+def test_other_params_start_afresh_and_say_so(images, tiny, capsys):
+    training.save_state(training.RESUME / "train_test.npz", training.State("old params", phase=1))
+    _, rows = train(images, tiny.train, key="new params")
+    assert len(rows) == 6 and "starting from the first epoch" in capsys.readouterr().out
+
+
+def test_a_damaged_state_starts_afresh_and_says_so(images, tiny, capsys):
+    training.RESUME.mkdir()
+    (training.RESUME / "train_test.npz").write_bytes(b"PK\x03\x04 half a file")
+    _, rows = train(images, tiny.train)
+    assert len(rows) == 6 and "Cannot read the interrupted run" in capsys.readouterr().out
+
+
+def test_the_best_weights_are_kept_and_early_stopping_stops(images, tiny):
+    one = network()
+    knobs = replace(tiny.train, early_stopping_patience=1)
+    # A rate this high makes the loss worse at once.
+    rows = training.fit(one, [phase(epochs=20, lr=5.0)], images, knobs, "train_test", "k")
+    training.compile_network(one, 1.0)
+    loss = one.evaluate(dataset.batches(images["validation"], 8), verbose=0, return_dict=True)["loss"]
+    assert len(rows) < 20 and loss == pytest.approx(min(row["val_loss"] for row in rows), rel=1e-4)
+
+
+def test_a_plateau_lowers_the_rate(images, tiny):
+    knobs = replace(tiny.train, reduce_lr_patience=1, early_stopping_patience=50)
+    rows = training.fit(network(), [phase(epochs=12, lr=1.0)], images, knobs, "train_test", "k")
+    assert rows[-1]["learning_rate"] < 1.0
+
+
+def test_logs_and_the_checkpoint_are_written(images, tiny):
+    train(images, tiny.train)
+    written = [path.name for path in (training.LOGS / "train_test").rglob("*") if path.is_file()]
+    assert "best_val_accuracy.keras" in written and any("tfevents" in name for name in written)
+
+
+def test_phases_halve_the_image_and_switch_dropout_off_meanwhile(defaults):
+    one = network()
+    plan = training.phases_from_scratch(one, defaults.train, 224)
+    assert [(part.name, part.size, part.epochs) for part in plan] == [
+        ("small56", 56, 21), ("small112", 112, 5), ("full", 224, 4)]
+    plan[0].prepare(one)
+    assert one.get_layer("dropout").rate == 0.0
+    plan[-1].prepare(one)
+    assert one.get_layer("dropout").rate == pytest.approx(0.3)
+
+
+def test_no_small_images_when_switched_off(defaults):
+    knobs = replace(defaults.train, small=replace(defaults.train.small, epochs=0))
+    assert [part.name for part in training.phases_from_scratch(network(), knobs, 224)] == ["full"]
+
+
+def test_history_is_csv_with_rounded_numbers():
+    rows = [{"epoch": 1, "phase": "full", "loss": 1 / 3, "accuracy": 0.5, "val_loss": 1.0, "val_accuracy": 0.25,
+             "learning_rate": 1e-4}]
+    assert training.history_csv(rows).splitlines() == [",".join(training.COLUMNS), "1,full,0.333333,0.5,1.0,0.25,0.0001"]
