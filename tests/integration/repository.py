@@ -81,9 +81,9 @@ def _write_network(target: Path, seed: int) -> None:
     model = keras.Sequential(
         [
             keras.Input((SIZE, SIZE, 3), name=contract.PIXELS),
-            keras.layers.Conv2D(4, 3, strides=2, activation="relu"),
-            keras.layers.GlobalAveragePooling2D(),
-            keras.layers.Dense(4, "softmax", kernel_initializer=keras.initializers.RandomNormal(stddev=5.0)),
+            keras.layers.Conv2D(4, 3, strides=2, activation="tanh"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(4, "softmax", kernel_initializer=keras.initializers.RandomNormal(stddev=0.3)),
         ]
     )
     archive = keras.export.ExportArchive()

@@ -71,8 +71,9 @@ def test_triton_answers_what_tensorflow_answers(classifier, directly, scans, net
     assert prediction.model == network
 
 
-def test_the_networks_tell_the_scans_apart(classifier, scans):
-    rows = np.array([values(classifier.classify(scan)) for scan in scans])
+@pytest.mark.parametrize("network", contract.NETWORKS)
+def test_the_networks_tell_the_scans_apart(classifier, scans, network):
+    rows = np.array([values(classifier.classify(scan, network)) for scan in scans])
     assert np.ptp(rows, axis=0).max() > 0.1  # else the comparison above would prove nothing
 
 
@@ -214,9 +215,8 @@ def test_serving_ends_with_its_command_and_leaves_nothing(repository):
     assert not remains(f"{process.pid}-") and not list((repository.parent / ".serving").glob(f"{process.pid}-*"))
 
 
-@pytest.mark.parametrize("awaited", ["Starting", "Ready"])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_everything_in_order(repository, awaited, number):
+@pytest.mark.parametrize(("number", "awaited"), [(signal.SIGTERM, "Starting"), (signal.SIGINT, "Ready")])
+def test_a_signal_ends_everything_in_order(repository, number, awaited):
     process = serve(repository)
     for line in process.stderr:
         if line.startswith(awaited):
