@@ -99,10 +99,12 @@ BAD = {
     "truncated JPEG": (JPEG[: len(JPEG) * 3 // 4], "corrupt_image"),
     "JPEG without its end marker": (JPEG[:-2], "corrupt_image"),
     "JPEG of three bytes": (JPEG[:3], "corrupt_image"),
-    "JPEG with thousands of scans": (many_scans(5000), "corrupt_image"),
+    "JPEG with a hundred scans": (many_scans(100), "corrupt_image"),
+    "JPEG with thousands of segments": (JPEG[:2] + b"\xff\xfe\0\2" * 5000 + JPEG[2:], "corrupt_image"),
     "truncated PNG": (PNG[: len(PNG) // 2], "corrupt_image"),
     "PNG without IEND": (PNG[:-12], "corrupt_image"),
     "PNG with a wrong checksum in its pixels": (flipped(PNG, len(PNG) // 2), "corrupt_image"),
+    "PNG with a wrong checksum after whole pixels": (flipped(PNG, len(PNG) - 13), "corrupt_image"),
     "PNG with a wrong checksum in its header": (flipped(PNG, 20), "corrupt_image"),
     "PNG of 0 x 0": (png(0, 0, b""), "corrupt_image"),
     "PNG with half of its rows": (png(64, 64, bytes(65 * 32)), "corrupt_image"),
@@ -141,6 +143,13 @@ def test_bad_file_is_told_what_was_expected_and_what_came(data, code):
     assert caught.value.code == code
     assert all(word in str(caught.value) for word in ("Expected", "Received:")) and "0x" not in str(caught.value)
     assert time.monotonic() - started < 5
+
+
+def test_long_comment_does_not_keep_the_reader_busy():
+    data = gif_comments(1, b"\x21\xfe" + (b"\xff" + bytes(255)) * 40_000 + b"\0")  # Pillow joins these one by one
+    started = time.monotonic()
+    imaging.canonical(data)
+    assert time.monotonic() - started < 2
 
 
 def test_every_code_is_listed_and_reached():
@@ -182,6 +191,12 @@ GOOD = {
         encoded(Image.merge("RGBA", (GREY, GREY, GREY, ALPHA)), "WEBP", lossless=True),
         np.repeat(CUT[..., None], 3, axis=2),
         1,
+    ),
+    "grey PNG with a transparent colour": (encoded(GREY, transparency=255), np.asarray(GREY) % 255, 0),
+    "16-bit PNG with a transparent colour": (
+        encoded(Image.fromarray(DEEP), transparency=3000),
+        np.where(RAMP < 1, 255 * RAMP / RAMP[RAMP < 1].max(), 0),
+        8,
     ),
     "1-bit PNG": (encoded(BILEVEL), 255 * np.asarray(BILEVEL), 0),
     "4-bit PNG": (png(16, 16, rows(np.full((16, 8), 0x0F, np.uint8)), bits=4), np.tile([0, 255], (16, 8)), 0),
