@@ -16,15 +16,16 @@ The phantoms teach a network shapes, not medicine: scores reached on them say no
 
 import argparse
 import functools
-import multiprocessing
+import json
 import os
 import pathlib
 import shutil
 import struct
+import subprocess
 import sys
 import tempfile
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -333,7 +334,9 @@ def slice_points(plane: str, through: np.ndarray, rng: np.random.Generator, nois
     offset = middle - through
     start = through + axes[0] * (offset @ np.array(across)) + axes[1] * (offset @ np.array(down))
     x, y, z = (np.float32(start[i] + axes[0][i] * line[None, :] + axes[1][i] * line[:, None]) for i in range(3))
-    x, y, z = (p + np.float32(1.3) * noise(6, i) for i, p in enumerate((x, y, z)))
+    column, row = (int(np.clip((0.5 - offset @ np.array(way) / field) * size, 0, size - 1)) for way in (across, down))
+    warps = [np.float32(1.3) * noise(6, i) for i in range(3)]
+    x, y, z = (p + warp - warp[row, column] for p, warp in zip((x, y, z), warps, strict=True))
     x = x * (1 + np.float32(rng.uniform(0.04, 0.14)) * (y - np.float32(through[1])) / 85)
     return x, y, z, field / size
 
@@ -538,7 +541,7 @@ def place_tumour(kind: str, rng: np.random.Generator) -> Tumour:
 
 def _glioma(rng: np.random.Generator) -> Tumour:
     """Return a tumour inside the white matter of one hemisphere."""
-    radii = rng.uniform(10, 20) * rng.uniform(0.85, 1.15, 3)
+    radii = rng.uniform(11, 20) * rng.uniform(0.85, 1.15, 3)
     while True:
         centre = rng.uniform((16, -50, -8), (44, 46, 40))
         if inner_skull(*centre) < -radii.max() - 5:
@@ -668,7 +671,7 @@ def _render(label, tumour, plane, weighting, rng, grain, size) -> tuple[np.ndarr
     """Return image and mask of one slice through (or, for notumor, past where would be) a tumour."""
     noise = SmoothNoise(gaussian(rng, (12, 63, 63)) / np.float32(_SPLINE_DEVIATION), size)
     # rather on the tumour's inner side: a slice at the head's very edge shows little else
-    through = tumour.centre - np.sign(tumour.centre) * rng.uniform(0, 0.55, 3) * tumour.radii
+    through = tumour.centre - np.sign(tumour.centre) * rng.uniform(0, 0.5, 3) * tumour.radii
     *place, pixel = slice_points(plane, through, rng, noise, size)
     swelling = 0 if label in ("notumor", "pituitary") else rng.uniform(0.15, 0.4)
     bone, scalp = rng.uniform(2.5, 5.0), rng.uniform(4, 8)
@@ -726,14 +729,17 @@ def phantom_seed(seed: int, label: str, index: int) -> int:
     return int(np.random.SeedSequence([seed, CLASSES.index(label), index]).generate_state(1)[0])
 
 
-def _write_one(job: tuple) -> None:
-    """Draw and write one phantom; job = (data set's folder, label, index, size, seed, masks' folder or None)."""
-    folder, label, index, size, seed, masks = job
-    phantom = draw(label, phantom_seed(seed, label, index), size)
-    name = f"ph-{label[:2]}_{index + 1:04d}.png"
-    (folder / label / name).write_bytes(png(phantom.image))
-    if masks:
-        (masks / label / name).write_bytes(png(np.uint8(phantom.mask) * 255))
+def _write_part(drafts: list, images_per_class: int, size: int, seed: int, part: int, parts: int) -> Iterator[int]:
+    """Draw and write every `parts`-th phantom from number `part` on, yielding 1 after each.
+
+    drafts: the folders for images and, if there are two, for masks.
+    """
+    jobs = [(label, index) for label in CLASSES for index in range(images_per_class)]
+    for label, index in jobs[part::parts]:
+        phantom = draw(label, phantom_seed(seed, label, index), size)
+        for draft, pixels in zip(drafts, (phantom.image, np.uint8(phantom.mask) * 255), strict=False):
+            (pathlib.Path(draft) / label / f"ph-{label[:2]}_{index + 1:04d}.png").write_bytes(png(pixels))
+        yield 1
 
 
 def write_dataset(
@@ -748,8 +754,9 @@ def write_dataset(
     """Write folder/<class>/ph-<cl>_0001.png ...: all of it or nothing (a temporary folder, renamed at the end).
 
     masks: a folder for tumour masks of the same names (0 or 255), written likewise. progress(done, total) is called
-    after each image. processes: 1 or 2; by default 2 when there are enough images to pay for starting them.
-    Raises ValueError for a number below 1, a size below 32 or a negative seed, FileExistsError if a folder is there.
+    as images get done. processes: by default 2 when there are enough images to pay for starting them, else 1.
+    Raises ValueError for a number below 1, a size below 32 or a negative seed, FileExistsError if a folder is there,
+    RuntimeError if a process of its own dies.
     """
     if images_per_class < 1:
         raise ValueError(f"Expected images_per_class >= 1. Received: images_per_class={images_per_class!r}")
@@ -761,9 +768,14 @@ def write_dataset(
             raise FileExistsError(f"Expected a folder that is not there yet. Received: {target}. Remove it first.")
     drafts = [_draft(target) for target in targets]
     try:
-        pairs = [(label, index) for label in CLASSES for index in range(images_per_class)]
-        jobs = [(drafts[0], label, index, size, seed, drafts[1] if masks else None) for label, index in pairs]
-        _run(jobs, processes or (2 if len(jobs) >= 100 and (os.cpu_count() or 1) > 1 else 1), progress)
+        total = images_per_class * len(CLASSES)
+        processes = processes or (2 if total >= 100 and (os.cpu_count() or 1) > 1 else 1)
+        work = _write_part if processes == 1 else _write_in_processes
+        done = 0
+        for count in work(drafts, images_per_class, size, seed, 0, processes):
+            done += count
+            if progress:
+                progress(done, total)
         for draft, target in zip(drafts, targets, strict=True):
             draft.rename(target)
     finally:
@@ -781,17 +793,38 @@ def _draft(target: pathlib.Path) -> pathlib.Path:
     return draft
 
 
-def _run(jobs: list, processes: int, progress: Callable | None) -> None:
-    """Do the jobs here, or in a pool of fresh processes (a forked TensorFlow may hang)."""
-    report = progress or (lambda done, total: None)
-    if processes == 1:
-        for done, job in enumerate(jobs, 1):
-            _write_one(job)
-            report(done, len(jobs))
-        return
-    with multiprocessing.get_context("spawn").Pool(processes) as pool:
-        for done, _ in enumerate(pool.imap_unordered(_write_one, jobs, chunksize=8), 1):
-            report(done, len(jobs))
+def _write_in_processes(drafts, images_per_class, size, seed, first, parts) -> Iterator[int]:
+    """Let `parts` Python processes write the phantoms, yielding how many more are done.
+
+    Plain processes, because multiprocessing would import the caller's main module, with TensorFlow, in each of them,
+    and its pool hangs where that cannot be imported, as in a notebook. All write a byte an image into one pipe.
+    """
+    root = str(pathlib.Path(__file__).resolve().parents[1])
+    path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
+    environment = os.environ | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"}
+    code = "from stages import phantom; phantom._work_for_parent()"
+    reader, writer = os.pipe()
+    children = []
+    try:
+        for part in range(first, parts):
+            work = json.dumps([[str(draft.resolve()) for draft in drafts], images_per_class, size, seed, part, parts])
+            children.append(subprocess.Popen([sys.executable, "-c", code, work], stdout=writer, env=environment))
+        os.close(writer)
+        while finished := os.read(reader, 4096):
+            yield len(finished)
+        if any(child.wait() for child in children):
+            raise RuntimeError("A process that draws phantoms died; its own message is above. Try processes=1.")
+    finally:
+        os.close(reader)
+        for child in children:
+            child.kill()
+            child.wait()
+
+
+def _work_for_parent() -> None:
+    """Write the part that the parent process asks for in the first argument, and a byte an image to stdout."""
+    for _ in _write_part(*json.loads(sys.argv[1])):
+        os.write(1, b".")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -809,7 +842,7 @@ def main(arguments: list[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     try:
         write_dataset(given.folder, given.images_per_class, given.size, given.seed, masks=given.masks)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, RuntimeError) as error:
         print(f"phantom: {error}", file=sys.stderr)
         return 2
     print(f"{given.images_per_class * len(CLASSES)} images in {given.folder}")

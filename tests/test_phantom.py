@@ -162,18 +162,27 @@ def test_files_hold_the_phantoms(tmp_path):
 
 
 def test_one_and_two_processes_write_the_same_bytes(tmp_path):
+    done = []
     for processes in (1, 2):
-        phantom.write_dataset(tmp_path / str(processes), 3, 64, 1, processes=processes)
+        phantom.write_dataset(tmp_path / str(processes), 3, 64, 1, lambda *now: done.append(now), processes=processes)
+        assert done[-1] == (12, 12)
     assert files(tmp_path / "1") == files(tmp_path / "2")
 
 
-def test_a_failed_write_leaves_nothing(tmp_path):
+@pytest.mark.parametrize("processes", [1, 2])
+def test_a_failed_write_leaves_nothing(tmp_path, processes):
     def stop(done, total):
-        if done == 3:
-            raise KeyboardInterrupt
+        raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        phantom.write_dataset(tmp_path / "set", 2, 32, 0, stop)
+        phantom.write_dataset(tmp_path / "set", 3, 32, 0, stop, processes=processes)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_process_that_dies_is_an_error_and_leaves_nothing(tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONHOME", str(tmp_path / "nowhere"))  # a Python that cannot start
+    with pytest.raises(RuntimeError, match="processes=1"):
+        phantom.write_dataset(tmp_path / "set", 1, 32, 0, processes=2)
     assert not list(tmp_path.iterdir())
 
 
