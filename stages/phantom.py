@@ -114,9 +114,9 @@ class Canvas:
     pial: np.ndarray | None = None
 
     def __post_init__(self):
-        self.sparse = np.stack([p[::6, ::6] for p in (self.x, self.y, self.z)])
-        self.low, self.high = self.sparse.min((1, 2)) - 7 * self.pixel, self.sparse.max((1, 2)) + 7 * self.pixel
-        self.half = tuple(np.ascontiguousarray(p[::2, ::2]) for p in (self.x, self.y, self.z))
+        self.rows, self.columns = (np.append(np.arange(0, n - 1, 6), n - 1) for n in self.x.shape)
+        self.sparse = np.stack([p[self.rows[:, None], self.columns] for p in (self.x, self.y, self.z)])
+        self.low, self.high = self.sparse.min((1, 2)) - 4 * self.pixel, self.sparse.max((1, 2)) + 4 * self.pixel
 
     def paint(self, distance: np.ndarray, tissue: str, window: tuple = (slice(None), slice(None)), soft: float = 1.0):
         """Put a tissue where distance < 0; the edge is a ramp `soft` mm plus one pixel wide (partial volume)."""
@@ -131,15 +131,14 @@ class Canvas:
         """Return the rows and columns that see the box low..high (mm), or None: most small organs miss the slice."""
         if (low > self.high).any() or (high < self.low).any():
             return None
-        step, reach = 6, 7 * self.pixel  # looking at every sixth pixel is enough if the box is grown by as much
+        reach = 4 * self.pixel  # every sixth pixel is enough: none is further than three from one of them
         low, high = (low - reach)[:, None, None], (high + reach)[:, None, None]
         hit = ((self.sparse > low) & (self.sparse < high)).all(0)
-        rows = np.flatnonzero(hit.any(1))
+        rows = self.rows[hit.any(1)]
         if not rows.size:
             return None
-        columns = np.flatnonzero(hit.any(0))
-        top, left = max(rows[0] * step - step, 0), max(columns[0] * step - step, 0)
-        return slice(top, (rows[-1] + 1) * step + 1), slice(left, (columns[-1] + 1) * step + 1)
+        columns = self.columns[hit.any(0)]
+        return slice(max(rows[0] - 3, 0), rows[-1] + 4), slice(max(columns[0] - 3, 0), columns[-1] + 4)
 
     def blob(self, centre: tuple, radii: tuple, tissue: str, soft: float = 1.0, rough: float = 0.0):
         """Paint an ellipsoid; `rough` mm of surface noise."""
@@ -278,10 +277,6 @@ class SmoothNoise:
         self.white, self.size, self.frame = white, size, frame or (slice(0, size), slice(0, size))
         self.cache = {}
 
-    def within(self, frame: tuple) -> "SmoothNoise":
-        """Return the same noise, seen through a frame: a slice of rows and one of columns."""
-        return SmoothNoise(self.white, self.size, frame)
-
     def __call__(self, cells: int, channel: int = 0) -> np.ndarray:
         """Return noise with `cells` bumps across the picture, at most n - 3; channels are independent.
 
@@ -318,9 +313,10 @@ def _rotation(rng: np.random.Generator, degrees: float) -> np.ndarray:
 
 
 def slice_points(plane: str, through: np.ndarray, rng: np.random.Generator, noise: SmoothNoise, size: int) -> tuple:
-    """Return x, y, z (float32 [size, size], mm in the head) of a slice through a point, and the pixel's size in mm.
+    """Return x, y, z (mm in the head, float32) of every second pixel of a slice through a point, and a pixel's mm.
 
-    The field of view, centring, tilt, head size, egg shape and a smooth warp are random; the point stays on the slice.
+    The coordinates are smooth, so that straight lines do in between. noise: of that many pixels. The field of view,
+    centring, tilt, head size, egg shape and a smooth warp are random; the point stays on the slice.
     """
     field = rng.uniform(*{"axial": (205, 265), "coronal": (205, 265), "sagittal": (215, 275)}[plane])
     middle = {"axial": (0, 0, 0), "coronal": (0, 0, -16), "sagittal": (0, 4, -18)}[plane] + rng.normal(0, 5, 3)
@@ -329,12 +325,12 @@ def slice_points(plane: str, through: np.ndarray, rng: np.random.Generator, nois
     if rng.random() < 0.5:
         across = tuple(-np.array(across))
     head = rng.normal(1, 0.045, 3) * _rotation(rng, 4.5)
-    line = (np.arange(size) + 0.5) / size * field - field / 2
+    line = (np.arange(0, size, 2) + 0.5) / size * field - field / 2
     axes = head @ np.array(across), head @ np.array(down)
     offset = middle - through
     start = through + axes[0] * (offset @ np.array(across)) + axes[1] * (offset @ np.array(down))
     x, y, z = (np.float32(start[i] + axes[0][i] * line[None, :] + axes[1][i] * line[:, None]) for i in range(3))
-    column, row = (int(np.clip((0.5 - offset @ np.array(way) / field) * size, 0, size - 1)) for way in (across, down))
+    column, row = (np.abs(line + offset @ np.array(way)).argmin() for way in (across, down))
     warps = [np.float32(1.3) * noise(6, i) for i in range(3)]
     x, y, z = (p + warp - warp[row, column] for p, warp in zip((x, y, z), warps, strict=True))
     x = x * (1 + np.float32(rng.uniform(0.04, 0.14)) * (y - np.float32(through[1])) / 85)
@@ -430,7 +426,7 @@ def folds(canvas: Canvas, rng: np.random.Generator) -> np.ndarray:
     The zero lines of band-limited noise wander like gyri; the noise is a function of the direction from the middle
     alone, so sulci run inwards from the surface. Dividing by the noise's envelope keeps the folds evenly wide.
     """
-    x, y, z = canvas.half
+    x, y, z = (np.ascontiguousarray(p[::2, ::2]) for p in (canvas.x, canvas.y, canvas.z))
     level = np.sqrt((x / BRAIN[0]) ** 2 + (y / BRAIN[1]) ** 2 + (z / BRAIN[2]) ** 2) + np.float32(1e-3)
     bend = [p / level + np.float32(2.2) * canvas.noise(20, i % 2)[::2, ::2] for i, p in enumerate((x, y, z))]
     waves, length = 12, rng.uniform(19, 25)
@@ -573,15 +569,16 @@ def _adenoma(rng: np.random.Generator) -> Tumour:
 
 
 def paint_tumour(canvas: Canvas, tumour: Tumour, place: tuple, rng: np.random.Generator) -> np.ndarray:
-    """Paint a tumour at the undisturbed coordinates `place` and return its mask, bool [size, size]."""
+    """Paint a tumour at the undisturbed coordinates `place` (half resolution) and return its mask, bool."""
     size = float(tumour.radii.mean())
     rough = size * tumour.irregular * (canvas.noise(16, 9) + 0.5 * canvas.noise(32, 9))
-    near = ellipsoid(*place, np.float32(tumour.centre), np.float32(tumour.radii)) + rough
+    shape = canvas.x.shape
+    near = double(ellipsoid(*place, np.float32(tumour.centre), np.float32(tumour.radii)), shape) + rough
     if tumour.kind == "glioma":
         _paint_glioma(canvas, near, size, rng)
     elif tumour.kind == "meningioma":
         # it stops at the bone and at the falx, which gives it its broad, flat base
-        side = np.float32(0.5) - np.float32(np.sign(tumour.centre[0])) * place[0]
+        side = np.float32(0.5) - np.float32(np.sign(tumour.centre[0])) * double(place[0], shape)
         near = np.maximum(near, np.maximum(canvas.inside, side))
         swelling = 0.2 * size + 2 * canvas.noise(16, 9)
         canvas.paint(np.maximum(near - swelling, canvas.inside + 3), "oedema", soft=4)
@@ -590,7 +587,7 @@ def paint_tumour(canvas: Canvas, tumour: Tumour, place: tuple, rng: np.random.Ge
         _mottle(canvas, near, 0.04)
     else:
         waist = ellipsoid(*place, np.float32(SELLA), np.float32((9, 7, 6)))
-        near = smooth_min(near, waist, 3)
+        near = smooth_min(near, double(waist, shape), 3)
         canvas.paint(near - 1, "csf")
         canvas.paint(near, "pituitary", soft=0.5)
         _mottle(canvas, near, 0.07)
@@ -669,15 +666,19 @@ def plan(label: str, rng: np.random.Generator) -> tuple[str, str, Tumour]:
 
 def _render(label, tumour, plane, weighting, rng, grain, size) -> tuple[np.ndarray, np.ndarray]:
     """Return image and mask of one slice through (or, for notumor, past where would be) a tumour."""
-    noise = SmoothNoise(gaussian(rng, (12, 63, 63)) / np.float32(_SPLINE_DEVIATION), size)
+    white = gaussian(rng, (12, 63, 63)) / np.float32(_SPLINE_DEVIATION)
     # rather on the tumour's inner side: a slice at the head's very edge shows little else
     through = tumour.centre - np.sign(tumour.centre) * rng.uniform(0, 0.5, 3) * tumour.radii
-    *place, pixel = slice_points(plane, through, rng, noise, size)
+    *place, pixel = slice_points(plane, through, rng, SmoothNoise(white, (size + 1) // 2), size)
     swelling = 0 if label in ("notumor", "pituitary") else rng.uniform(0.15, 0.4)
     bone, scalp = rng.uniform(2.5, 5.0), rng.uniform(4, 8)
-    skin = skin_surface(*(p[::2, ::2] for p in place), bone + scalp)
+    skin = skin_surface(*place, bone + scalp)
     frame = _frame(skin < 3, size)
-    canvas, place = _canvas(place, frame, tumour, swelling, tissue_signals(weighting, rng), pixel, noise, bone + scalp)
+    half = tuple(slice(part.start // 2, (part.stop + 1) // 2) for part in frame)
+    *place, skin = (np.ascontiguousarray(p[half]) for p in (*place, skin))
+    signals = tissue_signals(weighting, rng)
+    moved = push_aside(*place, tumour, swelling) if swelling else place
+    canvas = _canvas(moved, inner_skull(*place), skin, signals, pixel, SmoothNoise(white, size, frame))
     paint_head(canvas, bone)
     paint_brain(canvas, rng)
     paint_vessels(canvas)
@@ -693,16 +694,12 @@ def _frame(seen: np.ndarray, size: int) -> tuple[slice, slice]:
     return tuple(slice(max(2 * i[0] - 4, 0), min(2 * i[-1] + 6, size)) for i in (rows, columns))
 
 
-def _canvas(place, frame, tumour, swelling, signals, pixel, noise, thickness) -> tuple[Canvas, list]:
-    """Return an empty canvas for the part of the slice in the frame, and that part's undisturbed coordinates."""
-    place = [np.ascontiguousarray(p[frame]) for p in place]
-    moved = push_aside(*place, tumour, swelling) if swelling else place
-    shape = place[0].shape
-    inside = double(inner_skull(*(p[::2, ::2] for p in place)), shape)
-    skin = double(skin_surface(*(p[::2, ::2] for p in place), thickness), shape)
+def _canvas(points: tuple, inside: np.ndarray, skin: np.ndarray, signals: dict, pixel: float, noise) -> Canvas:
+    """Return an empty canvas for the noise's frame; coordinates and distances come at half resolution."""
+    shape = tuple(part.stop - part.start for part in noise.frame)
+    x, y, z, inside, skin = (double(field, shape) for field in (*points, inside, skin))
     signals = {name: np.float32(value) for name, value in signals.items()}
-    image = np.full(shape, signals["air"], np.float32)
-    return Canvas(*moved, image, signals, pixel, noise.within(frame), inside, skin), place
+    return Canvas(x, y, z, np.full(shape, signals["air"], np.float32), signals, pixel, noise, inside, skin)
 
 
 # ----------------------------------------------------------------------------------------------------- the data set
