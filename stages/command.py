@@ -4,7 +4,13 @@ import argparse
 import sys
 from collections.abc import Callable
 
+import tensorflow as tf
+
 from stages.params import ParamError, Params, load
+
+FILE_ERRORS = (tf.errors.ResourceExhaustedError, tf.errors.OutOfRangeError, tf.errors.PermissionDeniedError,
+               tf.errors.NotFoundError, tf.errors.UnknownError)
+"""What TensorFlow raises for a full disk, a file limit, or files that it may not touch."""
 
 
 class StageError(Exception):
@@ -30,5 +36,12 @@ def run(main: Callable[[Params], None], description: str) -> None:
     except (StageError, ParamError) as error:
         sys.exit(f"{parser.prog}: {error}")
     except OSError as error:
-        sys.exit(f"{parser.prog}: {error.strerror}: {error.filename or ''} Nothing was replaced. Free disk space or "
-                 "check the permissions, then run the same command again.")
+        sys.exit(unwritten(parser.prog, f"{error.strerror or error}: {error.filename or ''}"))
+    except FILE_ERRORS as error:
+        sys.exit(unwritten(parser.prog, error.message))
+
+
+def unwritten(program: str, reason: str) -> str:
+    """Return the message for a file that could not be read or written."""
+    return (f"{program}: {reason}. Nothing was replaced. Free disk space or check the permissions, "
+            "then run the same command again.")

@@ -28,6 +28,7 @@ REPOSITORY = Path("model_repository")
 VERSION = "1"
 SAVED_MODEL = "model.savedmodel"
 LABELS = "labels.txt"
+LABELS_TEXT = "\n".join(contract.CLASSES) + "\n"
 TRITON_TYPES = {tf.string: "TYPE_STRING", tf.float32: "TYPE_FP32"}
 QUEUE = """    default_queue_policy {
       timeout_action: REJECT
@@ -218,9 +219,14 @@ def provenance(name: str, knobs: params.Params, folder: Path) -> dict:
         "test_scores": evaluated.get(name),
         "params": asdict(knobs),
         "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},
-        "files": {str(path.relative_to(folder)): files.digest(path)
-                  for path in sorted(folder.rglob("*")) if path.is_file()},
+        "files": digests(folder),
     }
+
+
+def digests(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of every file in a folder, by relative path; serving compares them before it starts."""
+    paths = sorted(path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): files.digest(path) for path in paths}
 
 
 def write_version(name: str, new: Path, knobs: params.Params, network: keras.Model | None) -> str:
@@ -265,7 +271,7 @@ def main(knobs: params.Params) -> None:
     for name, text in configs.items():
         files.write_text(REPOSITORY / name / "config.pbtxt", text)
     for name in labelled:
-        files.write_text(REPOSITORY / name / LABELS, "\n".join(contract.CLASSES) + "\n")
+        files.write_text(REPOSITORY / name / LABELS, LABELS_TEXT)
     print(f"{REPOSITORY}: {', '.join(configs)}")
 
 

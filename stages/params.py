@@ -96,6 +96,7 @@ class TrainResnet:
     dropout: float = within(0, 0.95)
     head_epochs: int = within(1, 10**5)
     unfreeze_from: str
+    bn_momentum: float = within(0, 0.9999)
     fine_tune_lr_factor: float = within(1e-6, 1)
 
 

@@ -56,7 +56,7 @@ def test_resnet_survives_saving(defaults, base, tmp_path):
 def test_a_local_weights_file_is_loaded_and_recorded(base, tmp_path):
     path = tmp_path / "resnet50.weights.h5"
     base.save_weights(path)
-    loaded, used = train_resnet.choose_base(str(path))
+    loaded, used = train_resnet.choose_base(str(path), 0.9)
     assert all(np.array_equal(a, b) for a, b in zip(base.get_weights(), loaded.get_weights(), strict=True))
     assert used.startswith("file sha256:")
 
@@ -67,7 +67,7 @@ def test_a_wrong_weights_file_is_refused(tmp_path, content, message):
     if content:
         path.write_bytes(content)
     with pytest.raises(command.StageError, match=message):
-        train_resnet.choose_base(str(path))
+        train_resnet.choose_base(str(path), 0.9)
 
 
 @pytest.fixture
@@ -79,11 +79,11 @@ def no_download(tmp_path, monkeypatch):
 
 def test_imagenet_without_internet_names_the_ways_out(no_download):
     with pytest.raises(command.StageError, match="copy its ~/.keras/models.*weights=FILE.*weights=none"):
-        train_resnet.choose_base("imagenet")
+        train_resnet.choose_base("imagenet", 0.9)
 
 
 def test_auto_without_internet_says_that_it_trains_the_whole_network(no_download, capsys):
-    _, used = train_resnet.choose_base("auto")
+    _, used = train_resnet.choose_base("auto", 0.9)
     assert used == "none" and "the whole network is trained" in capsys.readouterr().out
 
 
@@ -94,6 +94,13 @@ def test_frozen_base_learns_nothing_and_the_top_learns_after_unfreezing(defaults
     train_resnet.unfreeze(network, "conv5_block1")
     learning = {layer.name for layer in base.layers if layer.trainable and layer.weights}
     assert learning and all(name.startswith("conv5") and not name.endswith("bn") for name in learning)
+
+
+def test_an_untrained_base_starts_as_its_shortcuts():
+    base = train_resnet.untrained_base(0.9)
+    last = [layer for layer in base.layers if layer.name.endswith("_3_bn")]
+    assert len(last) == 16 and not any(np.any(layer.gamma) for layer in last)
+    assert base.get_layer("conv1_bn").momentum == 0.9 and np.all(np.array(base.get_layer("conv1_bn").gamma) == 1)
 
 
 def test_unfreezing_an_unknown_layer_is_an_error(defaults, base):

@@ -61,7 +61,7 @@ def test_the_same_seed_splits_the_same_way(knobs):
     (lambda source: shutil.rmtree(source / "pituitary"), "missing: pituitary"),
     (lambda source: (source / "ependymoma").mkdir(), r"unknown: ependymoma \(move it elsewhere\)"),
     (lambda source: [path.unlink() for path in (source / "glioma").iterdir()], "Expected images in .*glioma"),
-    (lambda source: [path.unlink() for path in sorted((source / "glioma").iterdir())[1:]], "every class in the .* split"),
+    (lambda source: [path.unlink() for path in sorted((source / "glioma").iterdir())[1:]], "every class in the .* spl"),
 ])
 def test_wrong_folders_are_named(knobs, source, change, message):
     change(source)

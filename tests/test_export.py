@@ -1,0 +1,169 @@
+"""What Triton gets: configurations from signatures, versions that are whole, checked and replaced as one."""
+
+import json
+import re
+import resource
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+import yaml
+
+from imaging import contract
+from stages import command, dataset, export, files, prepare, train_custom
+from tests.conftest import PROJECT
+
+
+@pytest.fixture(scope="module")
+def workplace(tiny, tmp_path_factory):
+    """A folder where prepare has run, with small networks in place of the trained ones."""
+    folder = tmp_path_factory.mktemp("export")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        prepare.main(tiny)
+        for seed, (name, stage) in enumerate(export.MODELS.items()):
+            network(seed).save(_made(stage.MODEL))
+            files.write_json(folder / "reports" / stage.STAGE / "metrics.json", {"network": name})
+        files.write_json(export.REPORTS / "metrics.json", {name: {"accuracy": 0.5} for name in export.MODELS})
+        export.main(tiny)
+    (folder / "params.yaml").write_text(yaml.safe_dump(_plain(tiny)))
+    return folder
+
+
+def _made(path):
+    path.parent.mkdir(exist_ok=True)
+    return path
+
+
+def _plain(knobs):
+    from dataclasses import asdict
+
+    return asdict(knobs)
+
+
+def network(seed: int) -> keras.Model:
+    keras.utils.set_random_seed(seed)
+    pixels = keras.Input((None, None, 3))
+    x = keras.layers.Conv2D(4, 3, strides=4)(pixels)
+    x = keras.layers.Dropout(0.5)(keras.layers.GlobalAveragePooling2D()(x))
+    return keras.Model(pixels, keras.layers.Dense(4, "softmax")(x))
+
+
+@pytest.fixture
+def copy(workplace, tmp_path, monkeypatch):
+    """A copy of the workplace that a test may spoil, as current folder."""
+    shutil.copytree(workplace, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def contents(folder):
+    """Return all files with their bytes."""
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_repository_holds_what_the_ensembles_need(workplace):
+    names = sorted(path.name for path in (workplace / export.REPOSITORY).iterdir())
+    assert names == sorted([contract.PREPROCESS, *contract.NETWORKS, *map(contract.ensemble, contract.NETWORKS)])
+    assert not any(path.name.startswith(".") for path in (workplace / export.REPOSITORY).rglob("*"))
+
+
+@pytest.mark.parametrize("name", [contract.PREPROCESS, *contract.NETWORKS])
+def test_configurations_agree_with_signatures(workplace, name):
+    folder = workplace / export.REPOSITORY / name
+    text = (folder / "config.pbtxt").read_text()
+    signature = tf.saved_model.load(str(folder / "1" / export.SAVED_MODEL)).signatures["serving_default"]
+    specs = {**signature.structured_input_signature[1], **signature.structured_outputs}
+    blocks = re.findall(r'name: "(\w+)"\n    data_type: (\w+)\n    dims: \[ ([\d, ]+) \]', text)
+    assert {key: (kind, dims) for key, kind, dims in blocks} == {
+        key: (export.TRITON_TYPES[spec.dtype], ", ".join(map(str, spec.shape[1:]))) for key, spec in specs.items()}
+    assert 'backend: "tensorflow"' in text and "KIND_CPU count: 1" in text and "max_batch_size: 4" in text
+
+
+def test_labels_are_the_class_list(workplace):
+    for name in (*contract.NETWORKS, *map(contract.ensemble, contract.NETWORKS)):
+        labels = (workplace / export.REPOSITORY / name / "labels.txt").read_text()
+        assert tuple(labels.split()) == contract.CLASSES
+
+
+def test_the_ensemble_is_a_linear_chain_and_names_its_data(workplace):
+    text = (workplace / export.REPOSITORY / "classify_custom" / "config.pbtxt").read_text()
+    assert re.findall(r'model_name: "(\w+)"', text) == [contract.PREPROCESS, "custom"]
+    assert f'key: "{contract.DATA_SOURCE}"' in text and f'string_value: "{contract.PHANTOM}"' in text
+
+
+def test_bytes_to_probabilities_without_keras(workplace, monkeypatch):
+    monkeypatch.chdir(workplace)
+    rows = dataset.read_manifest("test")[:3]
+    encoded = tf.constant([[(dataset.FOLDER / row.path).read_bytes()] for row in rows])
+    load = lambda name: tf.saved_model.load(  # noqa: E731
+        str(export.REPOSITORY / name / "1" / export.SAVED_MODEL)).signatures["serving_default"]
+    got = load("custom")(pixels=load("preprocess")(image=encoded)["pixels"])["probabilities"]
+    pixels = next(iter(dataset.batches(dataset.load("test", 64), 3)))[0]
+    assert np.allclose(got, keras.models.load_model(train_custom.MODEL)(pixels), atol=1e-5)
+
+
+def test_provenance_travels_with_the_version(workplace):
+    folder = workplace / export.REPOSITORY / "custom" / "1"
+    facts = json.loads((folder / "provenance.json").read_text())
+    assert facts["data"]["source"] == contract.PHANTOM and facts["test_scores"] == {"accuracy": 0.5}
+    assert facts["params"]["prepare"]["image_size"] == 64 and facts["git_revision"]
+    assert facts["files"] == {name: value for name, value in export.digests(folder).items() if "provenance" not in name}
+
+
+def test_a_mismatch_fails_and_leaves_the_previous_version(copy, tiny):
+    before = contents(copy / export.REPOSITORY)
+    with pytest.raises(command.StageError, match="within 1e-30.*a difference of.*Nothing was replaced"):
+        noisy = replace(tiny, export=replace(tiny.export, tolerance=1e-30))
+        network(9).save(train_custom.MODEL)
+        spoiled = export.save_network
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(export, "save_network", lambda one, size, folder: spoiled(network(8), size, folder))
+            export.main(noisy)
+    assert contents(copy / export.REPOSITORY) == before and not list((copy / ".export").iterdir())
+
+
+def test_a_full_disk_is_one_message_and_leaves_the_previous_version(copy):
+    before = contents(copy / export.REPOSITORY)
+    network(7).save(train_custom.MODEL)
+    # A limit on the size of any written file acts as a full disk does: write() fails half-way.
+    run = subprocess.run(
+        [sys.executable, "-B", "-c", "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
+         "import runpy; runpy.run_module('stages.export', run_name='__main__')"],
+        env={"PYTHONPATH": str(PROJECT), "PATH": "/usr/bin:/bin", "HOME": str(copy)}, capture_output=True, text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000)))
+    assert run.returncode == 1 and "Nothing was replaced" in run.stderr and "Traceback" not in run.stderr
+    assert contents(copy / export.REPOSITORY) == before
+
+
+def test_exporting_again_replaces_the_version(copy, tiny):
+    network(7).save(train_custom.MODEL)
+    before = (copy / export.REPOSITORY / "custom" / "1" / "provenance.json").read_text()
+    export.main(tiny)
+    assert (copy / export.REPOSITORY / "custom" / "1" / "provenance.json").read_text() != before
+
+
+def test_tensorflow_2_17_of_the_stock_image_gives_the_same_answers(workplace, tmp_path):
+    python = PROJECT / ".venv-tf217" / "bin" / "python"
+    if not python.exists():
+        pytest.skip("no environment with TensorFlow 2.17: run `make .venv-tf217/.ready`")
+    rows = dataset.read_manifest("test", workplace / dataset.FOLDER)[:3]
+    paths = [str(workplace / dataset.FOLDER / row.path) for row in rows]
+    script = """
+import json, sys, tensorflow as tf
+assert tf.__version__.startswith("2.17."), tf.__version__
+repository, *paths = sys.argv[1:]
+load = lambda name: tf.saved_model.load(f"{repository}/{name}/1/model.savedmodel").signatures["serving_default"]
+pixels = load("preprocess")(image=tf.constant([[open(path, "rb").read()] for path in paths]))["pixels"]
+print(json.dumps([load(name)(pixels=pixels)["probabilities"].numpy().tolist() for name in ("custom", "resnet50")]))
+"""
+    run = subprocess.run([python, "-c", script, workplace / export.REPOSITORY, *paths], capture_output=True, text=True,
+                         check=True)
+    pixels = next(iter(dataset.batches(dataset.load("test", 64, workplace / dataset.FOLDER), 3)))[0]
+    for got, stage in zip(json.loads(run.stdout.splitlines()[-1]), export.MODELS.values(), strict=True):
+        assert np.allclose(got, keras.models.load_model(workplace / stage.MODEL)(pixels), atol=1e-5)
