@@ -59,7 +59,6 @@ class Small:
     epochs: int = within(0, 10**5)
     min_size: int = within(32, 1024)
     lr: float = within(1e-8, 10)
-    batch_size: int = within(1, 4096)
     dropout: bool
 
 
@@ -86,6 +85,7 @@ class TrainCustom:
     dropout: float = within(0, 0.95)
     dense_dropout: float = within(0, 0.95)
     bn_momentum: float = within(0, 0.9999)
+    small_batch_size: int = within(1, 4096)
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,7 @@ class TrainResnet:
     head_epochs: int = within(1, 10**5)
     unfreeze_from: str
     bn_momentum: float = within(0, 0.9999)
+    small_batch_size: int = within(1, 4096)
     fine_tune_lr_factor: float = within(1e-6, 1)
 
 

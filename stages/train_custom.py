@@ -58,7 +58,7 @@ def main(knobs: params.Params) -> None:
     network = build(knobs.train_custom)
     images = {split: dataset.load(split, size) for split in ("train", "validation")}
     key = training.fingerprint(knobs.train, knobs.train_custom, size, data)
-    plan = training.phases_from_scratch(network, knobs.train, size)
+    plan = training.phases_from_scratch(network, knobs.train, size, knobs.train_custom.small_batch_size)
     rows = training.fit(network, plan, images, knobs.train, STAGE, key)
     training.finish(network, rows, training.summary(network, rows, data, weights="none"), STAGE, MODEL)
 

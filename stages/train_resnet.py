@@ -166,7 +166,7 @@ def main(knobs: params.Params) -> None:
               f"{COMMITTED_WEIGHTS}: expect other numbers than the committed ones.")
     network = build(own, base, pretrained)
     plan = (transfer_phases(knobs.train, own, size) if pretrained
-            else training.phases_from_scratch(network, knobs.train, size))
+            else training.phases_from_scratch(network, knobs.train, size, own.small_batch_size))
     images = {split: dataset.load(split, size) for split in ("train", "validation")}
     key = training.fingerprint(knobs.train, own, size, data, used)
     rows = training.fit(network, plan, images, knobs.train, STAGE, key)

@@ -46,7 +46,7 @@ class Phase:
     prepare: Callable[[keras.Model], None] = lambda network: None
 
 
-def phases_from_scratch(network: keras.Model, knobs: Train, size: int) -> list[Phase]:
+def phases_from_scratch(network: keras.Model, knobs: Train, size: int, small_batch_size: int) -> list[Phase]:
     """Return the phases of training a network from scratch: growing images first, then full size.
 
     The first train.small.epochs epochs see the image at a fraction of its side, halved while it stays at least
@@ -59,6 +59,7 @@ def phases_from_scratch(network: keras.Model, knobs: Train, size: int) -> list[P
         network: with its dropout layers as the last phase wants them.
         knobs: params section `train`.
         size: full side of the images in pixels.
+        small_batch_size: images a batch while images are small.
     """
     small, rates = knobs.small, dropout_rates(network)
     off = dict.fromkeys(rates, 0.0)
@@ -66,7 +67,7 @@ def phases_from_scratch(network: keras.Model, knobs: Train, size: int) -> list[P
     shares = [4**index for index in range(len(sizes), 0, -1)]
     budget = min(small.epochs, knobs.epochs - 1)
     epochs = [budget * share // sum(shares) for share in shares]
-    plan = [Phase(f"small{side}", length, small.lr, side, small.batch_size, judged=False,
+    plan = [Phase(f"small{side}", length, small.lr, side, small_batch_size, judged=False,
                   prepare=lambda network: set_dropout(network, rates if small.dropout else off))
             for side, length in zip(sizes, epochs, strict=True)]
     plan.append(Phase("full", knobs.epochs - sum(epochs), knobs.lr, size, knobs.batch_size,

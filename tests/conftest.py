@@ -47,7 +47,7 @@ def defaults() -> params.Params:
 @pytest.fixture(scope="session")
 def tiny(defaults) -> params.Params:
     """Params for a run of seconds."""
-    small = replace(defaults.train.small, epochs=2, min_size=32, batch_size=8)
+    small = replace(defaults.train.small, epochs=2, min_size=32)
     return replace(
         defaults,
         prepare=replace(defaults.prepare, image_size=64, phantom_per_class=12),

@@ -102,9 +102,9 @@ def test_logs_and_the_checkpoint_are_written(images, tiny):
 
 def test_phases_halve_the_image_and_switch_dropout_off_meanwhile(defaults):
     one = network()
-    plan = training.phases_from_scratch(one, defaults.train, 224)
+    plan = training.phases_from_scratch(one, defaults.train, 224, 8)
     assert [(part.name, part.size, part.epochs) for part in plan] == [
-        ("small56", 56, 21), ("small112", 112, 5), ("full", 224, 4)]
+        ("small56", 56, 22), ("small112", 112, 5), ("full", 224, 3)]
     plan[0].prepare(one)
     assert one.get_layer("dropout").rate == 0.0
     plan[-1].prepare(one)
@@ -113,7 +113,7 @@ def test_phases_halve_the_image_and_switch_dropout_off_meanwhile(defaults):
 
 def test_no_small_images_when_switched_off(defaults):
     knobs = replace(defaults.train, small=replace(defaults.train.small, epochs=0))
-    assert [part.name for part in training.phases_from_scratch(network(), knobs, 224)] == ["full"]
+    assert [part.name for part in training.phases_from_scratch(network(), knobs, 224, 8)] == ["full"]
 
 
 def test_history_is_csv_with_rounded_numbers():

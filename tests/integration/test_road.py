@@ -1,0 +1,159 @@
+"""The whole road as users walk it: a clone, DVC's commands, Triton, the page; on phantoms and on real slices."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import requests
+
+from imaging import contract
+from serving.server import Server
+from stages import dataset
+from tests.conftest import PROJECT
+from tests.integration.test_webapp import published
+
+REAL = next((path for path in (PROJECT / "dataset/Training", PROJECT / "../shared/data/brain-mri/Training")
+             if path.is_dir()), None)
+SMALL = {
+    "prepare.image_size": 32, "prepare.phantom_per_class": 15, "prepare.max_per_class": 15, "train.epochs": 2,
+    "train.batch_size": 8, "train.small.epochs": 0, "train_resnet.weights": "none", "export.max_batch_size": 4}
+
+
+def clone(target: Path) -> Path:
+    """Copy what Git tracks, as it stands in the working tree, into a new repository, as `git clone` would."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=PROJECT, capture_output=True, text=True, check=True)
+    for name in filter(None, listed.stdout.split("\0")):
+        (target / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(PROJECT / name, target / name)
+    author = ["-c", "user.name=a", "-c", "user.email=a@b.example"]
+    for words in (["init", "-q"], ["add", "-A"], [*author, "commit", "-qm", "all"]):
+        subprocess.run(["git", *words], cwd=target, check=True)
+    return target
+
+
+def run(words: list[str], folder: Path, **options) -> subprocess.CompletedProcess:
+    """Run a command with this Python's programs first on the path; a failure shows its output."""
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(words, cwd=folder, env=os.environ | {"PATH": path}, capture_output=True, text=True, **options)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    return done
+
+
+def overrides(**more) -> list[str]:
+    """Return -S options for a run of a minute or two."""
+    return [word for name, value in (SMALL | more).items() for word in ("-S", f"{name}={value}")]
+
+
+@pytest.fixture(scope="module")
+def phantom_road(tmp_path_factory):
+    """A clone in which `dvc exp run -S train.lr=1e-3` ran on phantoms."""
+    folder = clone(tmp_path_factory.mktemp("phantom"))
+    run(["dvc", "exp", "run", *overrides(**{"train.lr": "1e-3"})], folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def real_road(tmp_path_factory):
+    """A clone in which the pipeline ran on a few real slices."""
+    if REAL is None:
+        pytest.skip("no real images: neither dataset/Training nor the shared brain-mri folder exists")
+    folder = clone(tmp_path_factory.mktemp("real"))
+    run(["dvc", "exp", "run", *overrides(**{"prepare.source": REAL.resolve()})], folder)
+    return folder
+
+
+def test_metrics_and_plots_show_at_once_in_a_fresh_clone(tmp_path):
+    folder = clone(tmp_path)
+    shown = run(["dvc", "metrics", "show", "--json"], folder).stdout
+    run(["dvc", "metrics", "diff"], folder)
+    run(["dvc", "plots", "diff"], folder)
+    assert "macro_f1" in shown
+
+
+def test_the_learning_rate_arrives_as_a_number(phantom_road):
+    facts = json.loads((phantom_road / "model_repository/custom/1/provenance.json").read_text())
+    assert facts["params"]["train"]["lr"] == 1e-3
+
+
+def test_metrics_and_plots_diff_show_the_change(phantom_road):
+    diff = json.loads(run(["dvc", "metrics", "diff", "--json"], phantom_road).stdout)
+    assert diff["reports/evaluate/metrics.json"]
+    run(["dvc", "plots", "diff", "-o", "plots"], phantom_road)
+    page = (phantom_road / "plots/index.html").read_text()
+    assert all(name in page for name in ("predictions.csv", "roc.csv", "Accuracy by epoch", "confusion.png"))
+
+
+def test_nothing_runs_again_when_nothing_changed(phantom_road):
+    assert "up to date" in run(["dvc", "repro"], phantom_road).stdout
+
+
+def test_git_sees_results_only(phantom_road):
+    changed = run(["git", "status", "--porcelain", "--untracked-files=all"], phantom_road).stdout.split("\n")
+    places = {line[3:].split("/")[0] for line in changed if line}
+    assert places <= {"params.yaml", "dvc.lock", "reports", "model_repository", "plots"}
+
+
+@pytest.mark.parametrize("road, source", [("phantom_road", contract.PHANTOM), ("real_road", "/Training")])
+def test_the_page_answers_from_what_was_exported(road, source, request):
+    folder = request.getfixturevalue(road)
+    row = dataset.read_manifest("test", folder / dataset.FOLDER)[0]
+    with Server(folder / "model_repository") as server, published(server.url) as address:
+        for model in contract.NETWORKS:
+            with (folder / dataset.FOLDER / row.path).open("rb") as file:
+                form = {"files": {"file": file}, "data": {"model": model}}
+                answer = requests.post(f"http://{address}/predict", timeout=30, **form)
+            lines = (folder / f"reports/evaluate/{model}/predictions.csv").read_text().splitlines()
+            wanted = next(line.split(",")[3:] for line in lines if line.startswith(row.digest[:16]))
+            got = answer.json()
+            assert list(got["all_probabilities"].values()) == pytest.approx([float(one) for one in wanted], abs=2e-4)
+            assert got["data_source"].endswith(source)
+
+
+def test_real_slices_are_grouped_and_none_is_left_out(real_road):
+    report = json.loads((real_road / "reports/prepare/data.json").read_text())
+    assert report["images"] == 60 and report["unreadable"] == 0 and report["label_conflicts"] == 0
+
+
+def test_no_real_image_would_enter_git(real_road):
+    run(["git", "add", "-A"], real_road)
+    added = run(["git", "diff", "--cached", "--name-only"], real_road).stdout.split()
+    assert not [name for name in added if Path(name).suffix in {".jpg", ".jpeg"} or name.startswith("data/")]
+
+
+def test_a_killed_training_goes_on_and_ends_the_same(phantom_road, tmp_path):
+    folder = clone(tmp_path)
+    shutil.copyfile(phantom_road / "params.yaml", folder / "params.yaml")
+    shutil.copytree(phantom_road / "data", folder / "data")
+    shutil.copyfile(phantom_road / "reports/prepare/data.json", folder / "reports/prepare/data.json")
+    training = subprocess.Popen([sys.executable, "-m", "stages.train_custom"], cwd=folder, stdout=subprocess.DEVNULL,
+                                stderr=subprocess.DEVNULL)
+    state = folder / ".resume/train_custom.npz"
+    while not state.exists():
+        assert training.poll() is None
+        time.sleep(0.02)
+    training.send_signal(signal.SIGKILL)
+    training.wait()
+    output = run([sys.executable, "-m", "stages.train_custom"], folder).stdout
+    history = "reports/train_custom/history.csv"
+    assert "Continuing the interrupted run" in output
+    assert (folder / history).read_text() == (phantom_road / history).read_text()
+
+
+@pytest.mark.parametrize("changes, message", [
+    (["-S", "train.learning_rate=1"], "learning_rate"),
+    (["-S", "prepare.source=nowhere"], "which is no folder"),
+    (["-S", "train.lr=fast"], "type float for train.lr. Received: 'fast'"),
+])
+def test_a_users_mistake_gets_a_message_and_no_traceback(changes, message, tmp_path):
+    folder = clone(tmp_path)
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    done = subprocess.run(["dvc", "exp", "run", *changes], cwd=folder, env=os.environ | {"PATH": path},
+                          capture_output=True, text=True)
+    assert done.returncode != 0 and message in done.stdout + done.stderr
+    assert "Traceback" not in done.stdout + done.stderr
