@@ -7,6 +7,7 @@ one would have seen.
 """
 
 import csv
+import json
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from stages.params import Augment
 
 FOLDER = Path("data/prepared")
 SPLITS = ("train", "validation", "test")
+REPORT = Path("reports/prepare/data.json")
+"""What `prepare` counted: the name and digest of the data, which later stages record beside their numbers."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,15 @@ def read_manifest(split: str, folder: Path = FOLDER) -> list[Row]:
     """
     with (folder / f"{split}.csv").open(newline="", encoding="utf-8") as file:
         return [Row(**{**line, "group": int(line["group"])}) for line in csv.DictReader(file)]
+
+
+def read_report() -> dict:
+    """Return the content of REPORT.
+
+    Raises:
+        FileNotFoundError: `prepare` has not run.
+    """
+    return json.loads(REPORT.read_text())
 
 
 @dataclass(frozen=True)

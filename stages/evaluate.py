@@ -8,7 +8,6 @@ the predictions, ROC curves and a confusion matrix as CSV for DVC's plots and as
 
 import csv
 import io
-import json
 from pathlib import Path
 
 import keras
@@ -63,7 +62,7 @@ def write_network(name: str, data: str, rows: list[dataset.Row], labels: np.ndar
 
 def main(knobs: params.Params) -> None:
     """Predict the test split with each network and write reports/evaluate."""
-    data = json.loads(train_custom.DATA.read_text())
+    data = dataset.read_report()
     rows = dataset.read_manifest("test")
     images = dataset.load("test", knobs.prepare.image_size)
     result, text = {"data_source": data["source"], "images": len(rows)}, []

@@ -21,7 +21,7 @@ import numpy as np
 import tensorflow as tf
 
 from imaging import contract
-from stages import command, dataset, files, params, preprocess, train_custom
+from stages import command, dataset, files, params, preprocess
 from stages.evaluate import MODELS, REPORTS
 
 REPOSITORY = Path("model_repository")
@@ -214,7 +214,7 @@ def provenance(name: str, knobs: params.Params, folder: Path) -> dict:
         "image_size": knobs.prepare.image_size,
         "exported": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "git_revision": git_revision(),
-        "data": json.loads(train_custom.DATA.read_text()),
+        "data": dataset.read_report(),
         "training": json.loads(Path("reports", stage.STAGE, "metrics.json").read_text()) if stage else None,
         "test_scores": evaluated.get(name),
         "params": asdict(knobs),
@@ -259,7 +259,7 @@ def write_version(name: str, new: Path, knobs: params.Params, network: keras.Mod
 
 def main(knobs: params.Params) -> None:
     """Write and check all versions, then put them into model_repository/ together with their configurations."""
-    source = json.loads(train_custom.DATA.read_text())["source"]
+    source = dataset.read_report()["source"]
     configs = {contract.ensemble(name): ensemble_config(name, source, knobs.export.max_batch_size) for name in MODELS}
     labelled = [*MODELS, *configs]
     with ExitStack() as publish:

@@ -23,7 +23,6 @@ import imaging
 from imaging import contract
 from stages import command, dataset, files, grouping, params, phantom, preprocess
 
-REPORT = Path("reports/prepare/data.json")
 JPEG_MAGIC = b"\xff\xd8"
 
 
@@ -48,7 +47,9 @@ def source_folder(knobs: params.Prepare) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="phantoms-") as scratch:
         folder = Path(scratch) / contract.PHANTOM
-        phantom.write_dataset(folder, knobs.phantom_per_class, knobs.image_size, knobs.seed)
+        with tqdm(total=knobs.phantom_per_class * len(contract.CLASSES), desc=contract.PHANTOM, unit="image") as bar:
+            phantom.write_dataset(folder, knobs.phantom_per_class, knobs.image_size, knobs.seed,
+                                  progress=lambda done, total: bar.update(done - bar.n))
         yield folder
 
 
@@ -266,7 +267,7 @@ def main(knobs: params.Params) -> None:
         bad = [item for one in scans for item in one.bad]
         files.write_text(new / "unreadable.csv", "".join(f"{source},{reason!r}\n" for source, reason in bad))
     summary = report(splits, len(bad), data_name(own.source))
-    files.write_json(REPORT, summary)
+    files.write_json(dataset.REPORT, summary)
     print({name: len(part) for name, part in splits.items()}, f"near duplicates: {summary['near_duplicates']}")
 
 

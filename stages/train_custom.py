@@ -6,7 +6,6 @@ Reads data/prepared, writes models/custom.keras and reports/train_custom/. An in
 command. With the default params about ten minutes on two cores.
 """
 
-import json
 from pathlib import Path
 
 import keras
@@ -18,7 +17,6 @@ from stages.params import TrainCustom
 
 STAGE = "train_custom"
 MODEL = Path("models/custom.keras")
-DATA = Path("reports/prepare/data.json")
 FILTERS = (32, 64, 128, 256, 512)
 
 
@@ -53,7 +51,7 @@ def build(knobs: TrainCustom) -> keras.Model:
 
 def main(knobs: params.Params) -> None:
     """Train, and write the model and its reports."""
-    size, data = knobs.prepare.image_size, json.loads(DATA.read_text())
+    size, data = knobs.prepare.image_size, dataset.read_report()
     training.make_deterministic(knobs.train.seed)
     network = build(knobs.train_custom)
     images = {split: dataset.load(split, size) for split in ("train", "validation")}

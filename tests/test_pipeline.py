@@ -2,12 +2,13 @@
 
 import ast
 import hashlib
+import json
 import subprocess
 
 import pytest
 import yaml
 
-from stages import params
+from stages import params, train_resnet
 from tests.conftest import PROJECT
 
 PIPELINE = yaml.safe_load((PROJECT / "dvc.yaml").read_text())
@@ -60,6 +61,11 @@ def test_a_stage_is_a_module_and_every_params_section_is_read(name):
 def test_every_params_section_belongs_to_a_stage():
     used = {entry.split(".")[0] for stage in STAGES.values() for entry in stage["params"]}
     assert used == set(params.Params.__dataclass_fields__)
+
+
+def test_auto_weights_came_to_what_train_resnet_says():
+    record = json.loads((PROJECT / "reports/train_resnet/metrics.json").read_text())
+    assert record["weights"] == train_resnet.COMMITTED_WEIGHTS
 
 
 def md5(path) -> str:

@@ -44,7 +44,7 @@ def test_planted_copies_stay_in_one_split(knobs, source):
     prepare.main(knobs)
     homes = {name: [row.source for row in dataset.read_manifest(name)] for name in dataset.SPLITS}
     holders = [name for name, sources in homes.items() if any("copy" in one or "gl_0001" in one for one in sources)]
-    report = json.loads(prepare.REPORT.read_text())
+    report = json.loads(dataset.REPORT.read_text())
     assert len(holders) == 1 and report["exact_duplicates"] == 4 and report["near_duplicates"] == 4
 
 
@@ -99,13 +99,13 @@ def test_an_external_test_set_is_cleared_of_training_images(knobs, source, tmp_p
 
 def test_max_per_class_draws_a_sample(knobs):
     prepare.main(changed(knobs, max_per_class=5))
-    assert json.loads(prepare.REPORT.read_text())["images"] == 20
+    assert json.loads(dataset.REPORT.read_text())["images"] == 20
 
 
 def test_phantoms_are_the_default(tiny, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     prepare.main(tiny)
-    report = json.loads(prepare.REPORT.read_text())
+    report = json.loads(dataset.REPORT.read_text())
     assert report["source"] == contract.PHANTOM and report["images"] == 48
 
 
