@@ -53,8 +53,8 @@ class Augment:
 
 
 @dataclass(frozen=True)
-class Small:
-    """The first epochs of a training from scratch: small images, at a constant rate. 0 epochs for none."""
+class Start:
+    """The first epochs of a training from scratch: growing images, at a constant rate. 0 epochs for none."""
 
     epochs: int = within(0, 10**5)
     min_size: int = within(32, 1024)
@@ -69,12 +69,13 @@ class Train:
     lr: float = within(1e-8, 10)
     batch_size: int = within(1, 4096)
     epochs: int = within(1, 10**5)
+    input_pooling: int = within(1, 8)
     early_stopping_patience: int = within(1, 10**5)
     reduce_lr_patience: int = within(1, 10**5)
     reduce_lr_factor: float = within(0.01, 0.99)
     seed: int = within(0, 2**31 - 1)
     augment: Augment
-    small: Small
+    start: Start
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,7 @@ class TrainCustom:
     dropout: float = within(0, 0.95)
     dense_dropout: float = within(0, 0.95)
     bn_momentum: float = within(0, 0.9999)
-    small_batch_size: int = within(1, 4096)
+    start_batch_size: int = within(1, 4096)
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class TrainResnet:
     head_epochs: int = within(1, 10**5)
     unfreeze_from: str
     bn_momentum: float = within(0, 0.9999)
-    small_batch_size: int = within(1, 4096)
+    start_batch_size: int = within(1, 4096)
     fine_tune_lr_factor: float = within(1e-6, 1)
 
 

@@ -20,18 +20,21 @@ MODEL = Path("models/custom.keras")
 FILTERS = (32, 64, 128, 256, 512)
 
 
-def build(knobs: TrainCustom) -> keras.Model:
+def build(knobs: TrainCustom, input_pooling: int) -> keras.Model:
     """Return the network, untrained.
 
     Args:
         knobs: regularisation: L2 on all kernels, dropout after each block and before the output, and the momentum of
             batch normalisation's moving averages (Keras's 0.99 needs more steps than a small data set gives).
+        input_pooling: the image is averaged over squares of so many pixels first; 1 for not at all.
 
     Returns:
-        a model of pixels float32 [b, size, size, 3] in [0, 1], any size from 32, to probabilities float32 [b, 4].
+        a model of pixels float32 [b, size, size, 3] in [0, 1], any size from 32 x input_pooling, to probabilities
+        float32 [b, 4].
     """
     regulariser = keras.regularizers.L2(knobs.l2)
-    pixels = x = keras.Input((None, None, preprocess.CHANNELS), name=contract.PIXELS)
+    pixels = keras.Input((None, None, preprocess.CHANNELS), name=contract.PIXELS)
+    x = layers.AveragePooling2D(input_pooling, name="input_pool")(pixels)
     for block, filters in enumerate(FILTERS, start=1):
         for part in (1, 2):
             name = f"block{block}_{part}"
@@ -53,10 +56,11 @@ def main(knobs: params.Params) -> None:
     """Train, and write the model and its reports."""
     size, data = knobs.prepare.image_size, dataset.read_report()
     training.make_deterministic(knobs.train.seed)
-    network = build(knobs.train_custom)
+    training.check_size(size, knobs.train)
+    network = build(knobs.train_custom, knobs.train.input_pooling)
     images = {split: dataset.load(split, size) for split in ("train", "validation")}
     key = training.fingerprint(knobs.train, knobs.train_custom, size, data)
-    plan = training.phases_from_scratch(network, knobs.train, size, knobs.train_custom.small_batch_size)
+    plan = training.phases_from_scratch(network, knobs.train, size, knobs.train_custom.start_batch_size)
     rows = training.fit(network, plan, images, knobs.train, STAGE, key)
     training.finish(network, rows, training.summary(network, rows, data, weights="none"), STAGE, MODEL)
 

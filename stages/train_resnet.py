@@ -26,19 +26,22 @@ COMMITTED_WEIGHTS = "none"
 """What `auto` came to when the committed dvc.lock was made; a test compares it with the metrics."""
 
 
-def build(knobs: TrainResnet, base: keras.Model, pretrained: bool) -> keras.Model:
+def build(knobs: TrainResnet, base: keras.Model, pretrained: bool, input_pooling: int) -> keras.Model:
     """Return the network around a base from `choose_base`.
 
     Args:
         knobs: dropout before the output.
         base: ResNet50 without top.
         pretrained: whether the base holds trained weights; its batch normalisation then never leaves inference mode.
+        input_pooling: the image is averaged over squares of so many pixels first; 1 for not at all.
 
     Returns:
-        a model of pixels float32 [b, size, size, 3] in [0, 1], any size from 32, to probabilities float32 [b, 4].
+        a model of pixels float32 [b, size, size, 3] in [0, 1], any size from 32 x input_pooling, to probabilities
+        float32 [b, 4].
     """
     pixels = keras.Input((None, None, preprocess.CHANNELS), name=contract.PIXELS)
-    x = layers.Rescaling(255.0, name="to_255")(pixels)
+    x = layers.AveragePooling2D(input_pooling, name="input_pool")(pixels)
+    x = layers.Rescaling(255.0, name="to_255")(x)
     # ImageNet's weights expect BGR, less the mean of each channel.
     x = keras.applications.resnet50.preprocess_input(x)
     x = base(x, training=False) if pretrained else base(x)
@@ -159,14 +162,15 @@ def main(knobs: params.Params) -> None:
     """Train, and write the model and its reports."""
     size, own, data = knobs.prepare.image_size, knobs.train_resnet, dataset.read_report()
     training.make_deterministic(knobs.train.seed)
+    training.check_size(size, knobs.train)
     base, used = choose_base(own.weights, own.bn_momentum)
     pretrained = used != "none"
     if own.weights == "auto" and used != COMMITTED_WEIGHTS:
         print(f"train_resnet.weights=auto came to {used} here; the committed dvc.lock was made with "
               f"{COMMITTED_WEIGHTS}: expect other numbers than the committed ones.")
-    network = build(own, base, pretrained)
+    network = build(own, base, pretrained, knobs.train.input_pooling)
     plan = (transfer_phases(knobs.train, own, size) if pretrained
-            else training.phases_from_scratch(network, knobs.train, size, own.small_batch_size))
+            else training.phases_from_scratch(network, knobs.train, size, own.start_batch_size))
     images = {split: dataset.load(split, size) for split in ("train", "validation")}
     key = training.fingerprint(knobs.train, own, size, data, used)
     rows = training.fit(network, plan, images, knobs.train, STAGE, key)

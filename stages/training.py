@@ -21,11 +21,14 @@ import numpy as np
 import tensorflow as tf
 
 from stages import dataset, files
+from stages.command import StageError
 from stages.params import Train
 
 RESUME = Path(".resume")
 LOGS = Path("logs")
 REPORTS = Path("reports")
+MIN_SIDE = 32
+"""Both networks halve their image five times."""
 COLUMNS = ("epoch", "phase", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
 
 
@@ -46,33 +49,48 @@ class Phase:
     prepare: Callable[[keras.Model], None] = lambda network: None
 
 
-def phases_from_scratch(network: keras.Model, knobs: Train, size: int, small_batch_size: int) -> list[Phase]:
-    """Return the phases of training a network from scratch: growing images first, then full size.
+def phases_from_scratch(network: keras.Model, knobs: Train, size: int, start_batch_size: int) -> list[Phase]:
+    """Return the phases of training a network from scratch: growing images first, then ordinary training.
 
-    The first train.small.epochs epochs see the image at a fraction of its side, halved while it stays at least
-    train.small.min_size pixels; each size gets four times the epochs of the next larger one. They cost a fraction of
-    the time (progressive resizing: Howard and Gugger, Deep Learning for Coders with fastai, 2020, ch. 7; Tan and Le
-    2021, arXiv:2104.00298), and run without dropout unless train.small.dropout is set (late dropout: Liu et al. 2023,
-    arXiv:2303.01500). The remaining epochs of train.epochs are ordinary training at full size.
+    The first train.start.epochs epochs see the image at a fraction of its side, halved while it stays at least
+    train.start.min_size pixels, and at last at full size; each size gets four times the epochs of the next larger one.
+    Small images cost a fraction of the time (progressive resizing: Howard and Gugger, Deep Learning for Coders with
+    fastai, 2020, ch. 7; Tan and Le 2021, arXiv:2104.00298). Meanwhile dropout is off unless train.start.dropout is set
+    (late dropout: Liu et al. 2023, arXiv:2303.01500). The remaining epochs of train.epochs are ordinary training.
 
     Args:
         network: with its dropout layers as the last phase wants them.
         knobs: params section `train`.
         size: full side of the images in pixels.
-        small_batch_size: images a batch while images are small.
+        start_batch_size: images a batch meanwhile.
     """
-    small, rates = knobs.small, dropout_rates(network)
-    off = dict.fromkeys(rates, 0.0)
-    sizes = [size // 2**halvings for halvings in range(8, 0, -1) if size // 2**halvings >= small.min_size]
+    start, rates = knobs.start, dropout_rates(network)
+    meanwhile = rates if start.dropout else dict.fromkeys(rates, 0.0)
+    smallest = max(start.min_size, MIN_SIDE * knobs.input_pooling)
+    sizes = [size // 2**halvings for halvings in range(8, 0, -1) if size // 2**halvings >= smallest] + [size]
     shares = [4**index for index in range(len(sizes), 0, -1)]
-    budget = min(small.epochs, knobs.epochs - 1)
-    epochs = [budget * share // sum(shares) for share in shares]
-    plan = [Phase(f"small{side}", length, small.lr, side, small_batch_size, judged=False,
-                  prepare=lambda network: set_dropout(network, rates if small.dropout else off))
+    epochs = [min(start.epochs, knobs.epochs - 1) * share // sum(shares) for share in shares]
+    plan = [Phase(f"start{side}", length, start.lr, side, start_batch_size, judged=False,
+                  prepare=lambda network: set_dropout(network, meanwhile))
             for side, length in zip(sizes, epochs, strict=True)]
     plan.append(Phase("full", knobs.epochs - sum(epochs), knobs.lr, size, knobs.batch_size,
                       prepare=lambda network: set_dropout(network, rates)))
     return [phase for phase in plan if phase.epochs]
+
+
+def check_size(size: int, knobs: Train) -> None:
+    """Check that an image is large enough for the networks.
+
+    Args:
+        size: side of the images in pixels.
+        knobs: params section `train`.
+
+    Raises:
+        StageError: fewer than MIN_SIDE pixels are left after train.input_pooling.
+    """
+    if size < MIN_SIDE * knobs.input_pooling:
+        raise StageError(f"Expected prepare.image_size of at least {MIN_SIDE * knobs.input_pooling}, {MIN_SIDE} times "
+                         f"train.input_pooling. Received: {size}. Raise it, or lower train.input_pooling.")
 
 
 def dropout_rates(network: keras.Model) -> dict[str, float]:

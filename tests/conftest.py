@@ -47,11 +47,11 @@ def defaults() -> params.Params:
 @pytest.fixture(scope="session")
 def tiny(defaults) -> params.Params:
     """Params for a run of seconds."""
-    small = replace(defaults.train.small, epochs=2, min_size=32)
+    start = replace(defaults.train.start, epochs=2)
     return replace(
         defaults,
         prepare=replace(defaults.prepare, image_size=64, phantom_per_class=12),
-        train=replace(defaults.train, epochs=4, batch_size=8, lr=0.001, small=small),
+        train=replace(defaults.train, epochs=4, batch_size=8, lr=0.001, start=start),
         export=replace(defaults.export, max_batch_size=4))
 
 

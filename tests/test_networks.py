@@ -11,7 +11,7 @@ from stages.train_resnet import BASE
 
 @pytest.fixture(scope="module")
 def custom(defaults):
-    return train_custom.build(defaults.train_custom)
+    return train_custom.build(defaults.train_custom, 2)
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,8 @@ def test_custom_has_five_blocks_as_described(custom):
     kinds = [type(layer).__name__ for layer in custom.layers]
     convolutions = [layer for layer in custom.layers if isinstance(layer, layers.Conv2D)]
     assert [layer.filters for layer in convolutions] == [32, 32, 64, 64, 128, 128, 256, 256, 512, 512]
-    assert kinds[1:9] == ["Conv2D", "BatchNormalization", "ReLU"] * 2 + ["MaxPooling2D", "Dropout"]
+    block = ["Conv2D", "BatchNormalization", "ReLU"] * 2 + ["MaxPooling2D", "Dropout"]
+    assert kinds[1:42] == ["AveragePooling2D"] + block * 5
     assert all(layer.kernel_regularizer.l2 == pytest.approx(1e-4) for layer in convolutions)
 
 
@@ -32,14 +33,14 @@ def test_custom_has_the_number_of_parameters_that_the_readme_says(custom):
     assert custom.count_params() == 4_850_532
 
 
-@pytest.mark.parametrize("size", [32, 64])
+@pytest.mark.parametrize("size", [64, 96])
 def test_outputs_are_probabilities_at_any_size(custom, size):
     outputs = custom(np.random.default_rng(0).random((3, size, size, 3), np.float32))
     assert outputs.shape == (3, 4) and np.allclose(np.sum(outputs, axis=1), 1.0, atol=1e-5)
 
 
 def test_resnet_gets_the_normalisation_that_its_weights_expect(defaults, base):
-    network = train_resnet.build(defaults.train_resnet, base, pretrained=True)
+    network = train_resnet.build(defaults.train_resnet, base, pretrained=True, input_pooling=1)
     pixels = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
     arriving = network.get_layer(BASE)._inbound_nodes[-1].input_tensors[0]
     seen = keras.Model(network.input, arriving)(pixels)
@@ -47,7 +48,7 @@ def test_resnet_gets_the_normalisation_that_its_weights_expect(defaults, base):
 
 
 def test_resnet_survives_saving(defaults, base, tmp_path):
-    network = train_resnet.build(defaults.train_resnet, base, pretrained=True)
+    network = train_resnet.build(defaults.train_resnet, base, pretrained=True, input_pooling=1)
     network.save(tmp_path / "resnet50.keras")
     pixels = np.random.default_rng(0).random((1, 32, 32, 3), np.float32)
     assert np.allclose(keras.models.load_model(tmp_path / "resnet50.keras")(pixels), network(pixels), atol=1e-6)
@@ -88,7 +89,7 @@ def test_auto_without_internet_says_that_it_trains_the_whole_network(no_download
 
 
 def test_frozen_base_learns_nothing_and_the_top_learns_after_unfreezing(defaults, base):
-    network = train_resnet.build(defaults.train_resnet, base, pretrained=True)
+    network = train_resnet.build(defaults.train_resnet, base, pretrained=True, input_pooling=1)
     train_resnet.freeze(network)
     assert len(network.trainable_weights) == 6  # batch normalisation 2, two dense layers 4
     train_resnet.unfreeze(network, "conv5_block1")
@@ -104,7 +105,7 @@ def test_an_untrained_base_starts_as_its_shortcuts():
 
 
 def test_unfreezing_an_unknown_layer_is_an_error(defaults, base):
-    network = train_resnet.build(defaults.train_resnet, base, pretrained=True)
+    network = train_resnet.build(defaults.train_resnet, base, pretrained=True, input_pooling=1)
     with pytest.raises(command.StageError, match="Received: 'conv9'"):
         train_resnet.unfreeze(network, "conv9")
 

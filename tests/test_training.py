@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from stages import dataset, training
+from stages import command, dataset, training
 
 
 @pytest.fixture(scope="module")
@@ -104,16 +104,21 @@ def test_phases_halve_the_image_and_switch_dropout_off_meanwhile(defaults):
     one = network()
     plan = training.phases_from_scratch(one, defaults.train, 224, 8)
     assert [(part.name, part.size, part.epochs) for part in plan] == [
-        ("small56", 56, 22), ("small112", 112, 5), ("full", 224, 3)]
+        ("start112", 112, 21), ("start224", 224, 5), ("full", 224, 4)]
     plan[0].prepare(one)
     assert one.get_layer("dropout").rate == 0.0
     plan[-1].prepare(one)
     assert one.get_layer("dropout").rate == pytest.approx(0.3)
 
 
-def test_no_small_images_when_switched_off(defaults):
-    knobs = replace(defaults.train, small=replace(defaults.train.small, epochs=0))
+def test_ordinary_training_alone_when_switched_off(defaults):
+    knobs = replace(defaults.train, start=replace(defaults.train.start, epochs=0))
     assert [part.name for part in training.phases_from_scratch(network(), knobs, 224, 8)] == ["full"]
+
+
+def test_an_image_too_small_for_five_halvings_is_refused(defaults):
+    with pytest.raises(command.StageError, match="at least 64, 32 times train.input_pooling. Received: 48"):
+        training.check_size(48, defaults.train)
 
 
 def test_history_is_csv_with_rounded_numbers():

@@ -21,8 +21,8 @@ from tests.integration.test_webapp import published
 REAL = next((path for path in (PROJECT / "dataset/Training", PROJECT / "../shared/data/brain-mri/Training")
              if path.is_dir()), None)
 SMALL = {
-    "prepare.image_size": 32, "prepare.phantom_per_class": 15, "prepare.max_per_class": 15, "train.epochs": 2,
-    "train.batch_size": 8, "train.small.epochs": 0, "train_resnet.weights": "none", "export.max_batch_size": 4}
+    "prepare.image_size": 64, "prepare.phantom_per_class": 15, "prepare.max_per_class": 15, "train.epochs": 2,
+    "train.batch_size": 8, "train.start.epochs": 0, "train_resnet.weights": "none", "export.max_batch_size": 4}
 
 
 def clone(target: Path) -> Path:
