@@ -4,7 +4,6 @@ DVC deletes and rewrites model_repository/<name>/1 in place during `dvc repro`, 
 "successfully" without its weights. So a server reads a copy that nobody else writes, checked before it starts.
 """
 
-import hashlib
 import json
 import re
 import shutil
@@ -13,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serving.errors import ServingError
+from stages.files import digest
 
 SAVED_MODEL = "model.savedmodel"
 PROVENANCE = "provenance.json"
@@ -100,7 +100,7 @@ def require_digests(repository: Path) -> int:
     for provenance in sorted(repository.glob(f"*/*/{PROVENANCE}")):
         for name, expected in _table(provenance).items():
             path = provenance.parent / name
-            actual = _digest(path) if path.is_file() else "no such file"
+            actual = digest(path) if path.is_file() else "no such file"
             if actual != expected:
                 where = path.relative_to(repository)
                 raise ServingError(f"Expected {where} with SHA-256 {expected}. Received: {actual}. {REPAIR} --force")
@@ -116,14 +116,6 @@ def _table(provenance: Path) -> dict[str, str]:
     except (ValueError, AttributeError, TypeError) as error:
         where = "/".join(provenance.parts[-3:])
         raise ServingError(f"Expected a JSON object in {where}. Received: {error}. {REPAIR} --force") from None
-
-
-def _digest(path: Path) -> str:
-    total = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(1 << 20):
-            total.update(chunk)
-    return total.hexdigest()
 
 
 def take(repository: Path, destination: Path) -> list[Model]:
