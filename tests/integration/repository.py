@@ -31,9 +31,9 @@ def _network(seed: int):
     return keras.Sequential(
         [
             keras.Input((SIZE, SIZE, 3), name=contract.PIXELS),
-            keras.layers.Conv2D(4, 3, strides=2, activation="relu"),
-            keras.layers.GlobalAveragePooling2D(),
-            keras.layers.Dense(4, "softmax", kernel_initializer=keras.initializers.RandomNormal(stddev=5.0)),
+            keras.layers.Conv2D(4, 3, strides=2, activation="tanh"),
+            keras.layers.Flatten(),
+            keras.layers.Dense(4, "softmax", kernel_initializer=keras.initializers.RandomNormal(stddev=0.3)),
         ]
     )
 

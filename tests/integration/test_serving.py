@@ -282,7 +282,7 @@ def rename_output(copy):
 
 
 def swap_labels(copy):
-    (copy / "resnet50" / "labels.txt").write_text("\n".join(reversed(contract.CLASSES)) + "\n")
+    (copy / "classify_resnet50" / "labels.txt").write_text("\n".join(reversed(contract.CLASSES)) + "\n")
 
 
 BROKEN = [(rename_output, "Expected custom/config.pbtxt to name"), (swap_labels, "names its classes differently")]
