@@ -7,6 +7,7 @@ import os
 import socket
 import subprocess
 import sys
+import time
 import types
 from pathlib import Path
 
@@ -187,8 +188,19 @@ def test_a_command_that_ignores_term_is_killed_with_its_children(monkeypatch):
     grandchild = int(child.stdout.readline())
     supervisor.end(child)
     child.stdout.close()
-    state = Path(f"/proc/{grandchild}/stat")
-    assert not state.exists() or state.read_text().split()[2] == "Z"
+    # KILL has been sent to a process that nobody here can wait for: it dies soon, not at once.
+    deadline = time.monotonic() + 10
+    while is_alive(grandchild) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not is_alive(grandchild)
+
+
+def is_alive(pid: int) -> bool:
+    """Return whether a process exists and is more than a zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
 
 
 class Refusal(Exception):
