@@ -16,6 +16,7 @@ from imaging import contract, decode  # noqa: E402
 from tests.integration.test_webapp import published  # noqa: E402
 from webapp.page import TITLES  # noqa: E402
 
+# A laptop may have no Chromium; in CI it is installed, and there tests/conftest.py turns a skip into a failure.
 pytestmark = pytest.mark.skipif(
     not (shutil.which("chromium") and shutil.which("chromedriver")),
     reason="Chromium is not installed: apt-get install chromium chromium-driver",
