@@ -22,6 +22,8 @@ from stages.params import Train, TrainResnet
 STAGE = "train_resnet"
 MODEL = Path("models/resnet50.keras")
 BASE = "resnet50_base"
+HEAD_SCALE = 0.1
+"""Scale of the features before an untrained head; with 1, noise drowns what a few hundred steps could learn."""
 COMMITTED_WEIGHTS = "none"
 """What `auto` came to when the committed dvc.lock was made; a test compares it with the metrics."""
 
@@ -30,7 +32,7 @@ def build(knobs: TrainResnet, base: keras.Model, pretrained: bool, input_pooling
     """Return the network around a base from `choose_base`.
 
     Args:
-        knobs: dropout before the output.
+        knobs: dropout before the output, and the momentum of the moving averages in the head's batch normalisation.
         base: ResNet50 without top.
         pretrained: whether the base holds trained weights; its batch normalisation then never leaves inference mode.
         input_pooling: the image is averaged over squares of so many pixels first; 1 for not at all.
@@ -46,7 +48,10 @@ def build(knobs: TrainResnet, base: keras.Model, pretrained: bool, input_pooling
     x = keras.applications.resnet50.preprocess_input(x)
     x = base(x, training=False) if pretrained else base(x)
     x = layers.GlobalAveragePooling2D(name="pool")(x)
-    x = layers.BatchNormalization(name="head_bn")(x)
+    # Adam moves all 2048 x 256 weights of the next layer at each step, whatever the gradient's size: features of unit
+    # variance would turn that into logits far from 0, and a loss above chance for hundreds of steps.
+    scale = keras.initializers.Constant(1.0 if pretrained else HEAD_SCALE)
+    x = layers.BatchNormalization(momentum=knobs.bn_momentum, gamma_initializer=scale, name="head_bn")(x)
     x = layers.Dense(256, activation="relu", name="dense")(x)
     x = layers.Dropout(knobs.dropout, name="dense_dropout")(x)
     outputs = layers.Dense(len(contract.CLASSES), activation="softmax", name=contract.PROBABILITIES)(x)

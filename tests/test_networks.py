@@ -1,5 +1,9 @@
 """The two networks: their layers, sizes, inputs, and where ResNet50's weights come from."""
 
+import os
+import subprocess
+import sys
+
 import keras
 import numpy as np
 import pytest
@@ -104,6 +108,12 @@ def test_an_untrained_base_starts_as_its_shortcuts():
     assert base.get_layer("conv1_bn").momentum == 0.9 and np.all(np.array(base.get_layer("conv1_bn").gamma) == 1)
 
 
+def test_the_head_starts_with_small_features_from_scratch_and_full_ones_in_transfer(defaults, base):
+    for pretrained, scale in ((False, train_resnet.HEAD_SCALE), (True, 1.0)):
+        head = train_resnet.build(defaults.train_resnet, base, pretrained, input_pooling=1).get_layer("head_bn")
+        assert np.all(np.array(head.gamma) == np.float32(scale)) and head.momentum == 0.9
+
+
 def test_unfreezing_an_unknown_layer_is_an_error(defaults, base):
     network = train_resnet.build(defaults.train_resnet, base, pretrained=True, input_pooling=1)
     with pytest.raises(command.StageError, match="Received: 'conv9'"):
@@ -113,3 +123,11 @@ def test_unfreezing_an_unknown_layer_is_an_error(defaults, base):
 def test_transfer_has_two_phases_the_second_at_a_lower_rate(defaults):
     head, fine = train_resnet.transfer_phases(defaults.train, defaults.train_resnet, 224)
     assert (head.epochs, fine.epochs) == (10, 20) and fine.lr == pytest.approx(0.1 * head.lr)
+
+
+@pytest.mark.parametrize(("chosen", "used"), [({}, "1"), ({"TF_ENABLE_ONEDNN_OPTS": "0"}, "0")])
+def test_onednn_is_on_before_tensorflow_loads_unless_the_user_says_otherwise(chosen, used):
+    code = "import sys, os, stages; print('tensorflow' in sys.modules, os.environ['TF_ENABLE_ONEDNN_OPTS'])"
+    kept = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
+    result = subprocess.run([sys.executable, "-c", code], env=kept | chosen, capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["False", used]
