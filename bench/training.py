@@ -7,10 +7,10 @@ two, with the start of its input, do not count. Prints a table and writes bench/
 """
 
 import argparse
-import contextlib
 import os
 import platform
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from stages import dataset, files, params, phantom, train_custom, training
+from stages import command, dataset, files, params, phantom, train_custom, training
 
 OUTPUT = Path("bench/training.json")
 SKIPPED = 2
@@ -131,8 +131,9 @@ def main() -> None:
     knobs = params.load()
     prepare = replace(knobs.prepare, image_size=given.size)
     knobs = replace(knobs, prepare=prepare)
+    training.check_size(given.size, knobs.train)
     training.make_deterministic(knobs.train.seed)
-    with tempfile.TemporaryDirectory() as folder, contextlib.suppress(KeyboardInterrupt):
+    with tempfile.TemporaryDirectory() as folder:
         images = Path(folder) / "images"
         phantom.write_dataset(images, 2 * given.batch_size, given.size, seed=1)
         speeds = measure(contenders(knobs, images, given.batch_size), given.rounds, given.steps, given.batch_size)
@@ -142,4 +143,9 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except KeyboardInterrupt:
+        sys.exit("Interrupted: nothing was written.")
+    except (command.StageError, params.ParamError) as error:
+        sys.exit(f"bench.training: {error}")
