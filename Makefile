@@ -5,11 +5,12 @@ BIN := $(CURDIR)/$(VENV)/bin
 PORT ?= 5000
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help demo test serve lint install figures clean
+.PHONY: help demo test serve serve-published lint install figures clean
 
 help:
 	@echo "make demo     the whole road on phantom images: train, serve, classify (ONCE=1: stop by itself)"
 	@echo "make serve    Triton and the web page on what was exported last (PORT=5000)"
+	@echo "make serve-published    the same with the published network, trained on real MRI"
 	@echo "make test     all tests"
 	@echo "make lint     ruff"
 	@echo "make figures  the pictures in docs/"
@@ -37,6 +38,12 @@ demo: $(VENV)/.runtime
 
 serve: $(VENV)/.runtime
 	PORT=$(PORT) MODEL_REPOSITORY=model_repository $(BIN)/python -m serving --repository model_repository -- \
+		$(BIN)/gunicorn -c webapp/gunicorn.conf.py 'webapp:create_app()'
+
+serve-published: $(VENV)/.runtime
+	$(BIN)/dvc pull --quiet published/model_repository
+	PORT=$(PORT) MODEL_REPOSITORY=published/model_repository \
+		$(BIN)/python -m serving --repository published/model_repository -- \
 		$(BIN)/gunicorn -c webapp/gunicorn.conf.py 'webapp:create_app()'
 
 test: $(VENV)/.development .venv-tf217/.ready

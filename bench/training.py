@@ -22,7 +22,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from stages import command, dataset, files, params, phantom, train_custom, training
+from stages import command, dataset, files, optimizer, params, phantom, train_custom, training
 
 OUTPUT = Path("bench/training.json")
 SKIPPED = 2
@@ -44,11 +44,12 @@ class Stopwatch(keras.callbacks.Callback):
         return (len(self.ends) - SKIPPED) * batch_size / (self.ends[-1] - self.ends[SKIPPED - 1])
 
 
-def network(knobs: params.Params, *before: layers.Layer) -> keras.Model:
-    """Return the custom network, compiled as train_custom does, behind the given layers."""
+def network(knobs: params.Params, precision: str, *before: layers.Layer) -> keras.Model:
+    """Return the custom network, compiled as train_custom does, in a precision and behind the given layers."""
+    keras.config.set_dtype_policy(precision)
     core = train_custom.build(knobs.train_custom, knobs.train.input_pooling)
     whole = keras.Sequential([keras.Input((knobs.prepare.image_size, knobs.prepare.image_size, 3)), *before, core])
-    training.compile_network(whole, knobs.train.lr)
+    optimizer.compile_network(whole, knobs.train.lr, knobs.train)
     return whole
 
 
@@ -81,16 +82,30 @@ def contenders(knobs: params.Params, folder: Path, batch_size: int) -> dict[str,
         (pixels[:batch_size] / np.float32(255), labels[:batch_size])).cache().repeat()
     ours = dataset.training_batches(images, batch_size, knobs.train.augment, seed=1, first_epoch=0)
     usual = loaded.repeat().prefetch(tf.data.AUTOTUNE)
+    precision = optimizer.use_precision(knobs.train.precision)
+    usual_network = network(knobs, "float32", *usual_layers(knobs.train.augment))
     trained = {
-        "bare step on constant tensors": (network(knobs), constant),
-        "train_custom": (network(knobs), ours),
-        "Keras layers, files read each epoch": (network(knobs, *usual_layers(knobs.train.augment)), usual),
+        "bare step on constant tensors": (network(knobs, precision), constant),
+        "train_custom": (network(knobs, precision), ours),
+        "Keras layers, files read each epoch, float32": (usual_network, usual),
     }
 
     def turn(model, batches):
         return lambda steps, watch: model.fit(batches, steps_per_epoch=steps, verbose=0, callbacks=[watch])
 
-    return {name: turn(*pair) for name, pair in trained.items()}
+    runs = {name: turn(*pair) for name, pair in trained.items()}
+    batch = pixels[:batch_size] / np.float32(255), labels[:batch_size].astype(np.int64)
+    return runs | pytorch(knobs, precision != "float32", *batch)
+
+
+def pytorch(knobs: params.Params, bfloat16: bool, pixels: np.ndarray, labels: np.ndarray) -> dict:
+    """Return the bare step in PyTorch by name, or nothing, which is printed, where PyTorch is not installed."""
+    try:
+        from bench.pytorch import Run
+    except ImportError as error:
+        print(f"Without PyTorch ({error}): pip install -r bench/requirements.txt adds it.")
+        return {}
+    return {"bare step in PyTorch": Run(knobs, bfloat16, pixels, labels)}
 
 
 def measure(runs: dict[str, Callable[[int, Stopwatch], None]], rounds: int, steps: int, batch_size: int) -> dict:
@@ -138,6 +153,7 @@ def main() -> None:
         phantom.write_dataset(images, 2 * given.batch_size, given.size, seed=1)
         speeds = measure(contenders(knobs, images, given.batch_size), given.rounds, given.steps, given.batch_size)
     facts = {"size": given.size, "batch_size": given.batch_size, "input_pooling": knobs.train.input_pooling,
+             "precision": optimizer.choose_precision(knobs.train.precision),
              "machine": platform.machine(), "cores": os.cpu_count(), "tensorflow": tf.__version__}
     files.write_json(OUTPUT, facts | {"contenders": report(speeds)})
 

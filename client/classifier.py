@@ -95,10 +95,16 @@ class Classifier:
         return _prediction(values, model)
 
     def models(self) -> dict[str, bool]:
-        """Return for every network of contract.NETWORKS whether its ensemble is ready. Raises as classify does."""
+        """Return for every network that the server's repository holds whether its ensemble is ready.
+
+        Raises:
+            DeadlineExceeded, ServerUnavailable, ServerError: as classify does.
+        """
 
         def ready(client: InferenceServerClient) -> dict[str, bool]:
-            return {name: client.is_model_ready(contract.ensemble(name)) for name in contract.NETWORKS}
+            held = {entry["name"] for entry in client.get_model_repository_index()}
+            return {name: client.is_model_ready(contract.ensemble(name)) for name in contract.NETWORKS
+                    if contract.ensemble(name) in held}
 
         return self._call(ready, "", time.monotonic() + self.timeout)
 

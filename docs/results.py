@@ -11,7 +11,7 @@ PROJECT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PROJECT))
 
 from imaging import contract  # noqa: E402
-from stages import files  # noqa: E402
+from stages import files, intervals  # noqa: E402
 
 START, END = "<!-- results: written by docs/results.py -->\n", "<!-- end of results -->\n"
 
@@ -22,13 +22,14 @@ def table(project: Path = PROJECT) -> str:
     data = json.loads((project / "reports/prepare/data.json").read_text())
     counts = {split: sum(classes.values()) for split, classes in data["splits"].items()}
     lines = [f"Data: {data['source']}, {counts['train']} training, {counts['validation']} validation and "
-             f"{counts['test']} test images.", "",
-             "| network | parameters | weights at the start | epochs | accuracy | macro F1 | macro ROC-AUC |",
-             "|---|---|---|---|---|---|---|"]
+             f"{counts['test']} test images. In brackets: 95 % intervals, see MODEL_CARD.md.", "",
+             "| network | parameters | weights at the start | epochs | accuracy | macro F1 | macro ROC-AUC | ECE |",
+             "|---|---|---|---|---|---|---|---|"]
     for network, stage in zip(contract.NETWORKS, ("train_custom", "train_resnet"), strict=True):
         run, score = json.loads((project / f"reports/{stage}/metrics.json").read_text()), scores[network]
         lines.append(f"| {network} | {run['parameters']:,} | {run['weights']} | {run['epochs']} "
-                     f"| {score['accuracy']:.3f} | {score['macro_f1']:.3f} | {score['macro_roc_auc']:.3f} |")
+                     f"| {intervals.shown(score, 'accuracy')} | {intervals.shown(score, 'macro_f1')} "
+                     f"| {score['macro_roc_auc']:.3f} | {score['ece']:.3f} |")
     return "\n".join(lines) + "\n"
 
 

@@ -25,6 +25,9 @@ PROBABILITIES = "probabilities"
 DATA_SOURCE = "data_source"
 """Parameter of the ensembles' Triton configuration: the name of the data set that the network was trained on."""
 
+REVIEW_THRESHOLD = "review_threshold"
+"""Parameter of the ensembles' Triton configuration: a prediction of lower confidence needs a person's review."""
+
 PHANTOM = "phantom"
 """The value of DATA_SOURCE and of the param prepare.source for synthetic training images."""
 

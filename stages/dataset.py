@@ -68,7 +68,10 @@ def read_report() -> dict:
 
 @dataclass(frozen=True)
 class Images:
-    """Pixels uint8 [n, size, size, 3], and labels int64 [n] as indices into contract.CLASSES."""
+    """Pixels uint8 [n, size, size, c], and labels int64 [n] as indices into contract.CLASSES.
+
+    c is 1 when all images are grey, as MRI is: a third of the memory, and of the work of augmentation. Else it is 3.
+    """
 
     pixels: np.ndarray
     labels: np.ndarray
@@ -85,6 +88,8 @@ def load(split: str, size: int, folder: Path = FOLDER) -> Images:
     pixels = np.empty((len(rows), size, size, preprocess.CHANNELS), np.uint8)
     for index, image in enumerate(decoded.as_numpy_iterator()):
         pixels[index] = image
+    if (pixels == pixels[..., :1]).all():
+        pixels = pixels[..., :1].copy()
     return Images(pixels, np.array([contract.CLASSES.index(row.label) for row in rows]))
 
 
@@ -105,8 +110,12 @@ def batches(images: Images, batch_size: int) -> tf.data.Dataset:
     """Return the images in order and unchanged: pixels float32 [b, size, size, 3] in [0, 1], labels int64 [b]."""
     return (tf.data.Dataset.from_tensor_slices((images.pixels, images.labels))
             .batch(batch_size)
-            .map(lambda pixels, labels: (tf.cast(pixels, tf.float32) * preprocess.STEP, labels))
+            .map(lambda pixels, labels: (_rgb(tf.cast(pixels, tf.float32) * preprocess.STEP), labels))
             .prefetch(2))
+
+
+def _rgb(pixels: tf.Tensor) -> tf.Tensor:
+    return tf.repeat(pixels, preprocess.CHANNELS // pixels.shape[-1], axis=-1)
 
 
 def training_batches(images: Images, batch_size: int, augment: Augment, seed: int, first_epoch: int) -> tf.data.Dataset:
@@ -132,7 +141,7 @@ def training_batches(images: Images, batch_size: int, augment: Augment, seed: in
     def one_batch(epoch, number, chosen):
         seeds = tf.stack([tf.cast(seed, tf.int64) * 1_000_003 + epoch, number])
         changed = augmented(tf.cast(tf.gather(pixels, chosen), tf.float32) * preprocess.STEP, augment, seeds)
-        return changed, tf.gather(labels, chosen)
+        return _rgb(changed), tf.gather(labels, chosen)
 
     epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
     return epochs.flat_map(one_epoch).map(one_batch, num_parallel_calls=2, deterministic=True).prefetch(2)
@@ -142,12 +151,12 @@ def augmented(pixels: tf.Tensor, augment: Augment, seed: tf.Tensor) -> tf.Tensor
     """Change each image of a batch at random: one warp, then brightness.
 
     Args:
-        pixels: float32 [b, size, size, 3] in [0, 1].
+        pixels: float32 [b, size, size, c] in [0, 1].
         augment: half-widths of the uniform distributions; what leaves the picture is black, like an MRI's background.
         seed: int [2]; the same seed gives the same changes.
 
     Returns:
-        float32 [b, size, size, 3] in [0, 1].
+        float32 [b, size, size, c] in [0, 1].
     """
     count, size = tf.shape(pixels)[0], pixels.shape[1]
     draws = tf.random.stateless_uniform([7, count], seed, -1.0, 1.0)

@@ -2,23 +2,68 @@
 
     python -m stages.evaluate          (or: dvc repro evaluate)
 
-Reads models/ and data/prepared/test.csv; writes reports/evaluate/: metrics.json, a text report, and for each network
-the predictions, ROC curves and a confusion matrix as CSV for DVC's plots and as PNG. About a minute for 1,000 images.
+Reads models/, data/prepared and the reports of the stages before. On the validation split it chooses each network's
+temperature and review threshold (reports/evaluate/decision.json, which export serves). All test scores are those after
+the temperature, as served, with 95 % intervals. Writes reports/evaluate: metrics.json, a text report, and for each
+network predictions, curves and figures; and MODEL_CARD.md. About a minute for 1,000 images.
+
+When prepare.test_source was given, `as_published` scores its images together with those that duplicate training
+images: what others report on that test set. Beside the clean score it shows how much of that may be memory.
 """
 
 import csv
 import io
+import json
+from dataclasses import dataclass
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from imaging import contract
-from stages import command, dataset, figures, files, params, scores, train_custom, train_resnet
+from stages import (
+    answer,
+    calibration,
+    card,
+    command,
+    dataset,
+    figures,
+    files,
+    intervals,
+    params,
+    scores,
+    train_custom,
+    train_resnet,
+)
 
 REPORTS = Path("reports/evaluate")
+DECISIONS = REPORTS / "decision.json"
+"""What was chosen on the validation split for each network; export serves it."""
+CARD = Path("MODEL_CARD.md")
 MODELS = {"custom": train_custom, "resnet50": train_resnet}
 """The stage that owns each network's file and reports."""
+DUPLICATES = "test_duplicates"
+"""The split of test images that duplicate training images; `prepare` writes it when prepare.test_source is given."""
+FAILURES = 24
+"""Errors shown in the failure gallery."""
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What a network answered for images: rows, labels int [n], and probabilities float32 [n, 4] before temperature."""
+
+    rows: list[dataset.Row]
+    labels: np.ndarray
+    raw: np.ndarray
+
+    @property
+    def groups(self) -> np.ndarray:
+        """The images' groups, int [n]."""
+        return np.array([row.group for row in self.rows])
+
+    def with_more(self, other: "Answers") -> "Answers":
+        """Return these answers followed by others."""
+        return Answers(self.rows + other.rows, np.append(self.labels, other.labels), np.append(self.raw, other.raw, 0))
 
 
 def predictions_csv(rows: list[dataset.Row], probabilities: np.ndarray) -> str:
@@ -26,7 +71,7 @@ def predictions_csv(rows: list[dataset.Row], probabilities: np.ndarray) -> str:
 
     Args:
         rows: the test split.
-        probabilities: float32 [n, 4].
+        probabilities: float [n, 4], after the temperature.
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -36,45 +81,195 @@ def predictions_csv(rows: list[dataset.Row], probabilities: np.ndarray) -> str:
     return text.getvalue()
 
 
-def roc_csv(axis: np.ndarray, curves: dict[str, np.ndarray]) -> str:
-    """Return ROC curves as CSV: the shared column fpr, and a column of true positive rates for each class."""
-    lines = [",".join(["fpr", *curves])]
-    lines += [",".join(f"{value:.4f}" for value in values) for values in zip(axis, *curves.values(), strict=True)]
+def columns_csv(columns: dict[str, np.ndarray], digits: int = 4) -> str:
+    """Return arrays of equal length as the columns of a CSV, floats with so many digits."""
+    texts = [[f"{value:.{digits}f}" if isinstance(value, float) else str(value) for value in values.tolist()]
+             for values in columns.values()]
+    lines = [",".join(line) for line in [list(columns), *zip(*texts, strict=True)]]
     return "\n".join(lines) + "\n"
 
 
-def write_network(name: str, data: str, rows: list[dataset.Row], labels: np.ndarray, probabilities: np.ndarray) -> dict:
-    """Write one network's tables and figures, and return its scores."""
-    folder, numbers = REPORTS / name, scores.scores(labels, probabilities)
+def worst_errors(labels: np.ndarray, probabilities: np.ndarray, limit: int = FAILURES) -> np.ndarray:
+    """Return the indices int [m] of wrong answers, the surest first, at most `limit`.
+
+    Args:
+        labels: int [n].
+        probabilities: float [n, 4].
+        limit: the largest m.
+    """
+    wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
+    return wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:limit]
+
+
+def read_splits(size: int) -> dict[str, tuple[list[dataset.Row], dataset.Images]]:
+    """Read the validation and test images, and the test's duplicates if there are any.
+
+    Args:
+        size: side of the images in pixels.
+    """
+    rows = {name: dataset.read_manifest(name) for name in ("validation", "test")}
+    if (dataset.FOLDER / f"{DUPLICATES}.csv").is_file():
+        rows[DUPLICATES] = dataset.read_manifest(DUPLICATES)
+    return {name: (part, dataset.load(name, size)) for name, part in rows.items() if part}
+
+
+def answered(network: keras.Model, rows: list[dataset.Row], images: dataset.Images, knobs: params.Evaluate) -> Answers:
+    """Return what a network answers for a split."""
+    batches = dataset.batches(images, knobs.batch_size)
+    return Answers(rows, images.labels, answer.predict(network, batches, knobs.average_flip))
+
+
+def judged(answers: Answers, decision: dict, knobs: params.Evaluate) -> dict:
+    """Score a network's answers as they are served.
+
+    Args:
+        answers: of the test split.
+        decision: its temperature and review_threshold.
+        knobs: the number and seed of the bootstrap's resamples.
+
+    Returns:
+        the scores of stages/scores.py after the temperature; aurc, the area under the risk-coverage curve; review,
+        what the threshold does; uncalibrated, the probabilistic scores before the temperature; and unless
+        knobs.bootstrap is 0 their 95 % intervals, with the same keys, under `intervals`.
+    """
+    labels, probabilities = answers.labels, calibration.with_temperature(answers.raw, decision["temperature"])
+    confidence, correct = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+
+    def more(weights: np.ndarray) -> dict:
+        curve = calibration.risk_coverage(confidence, correct, weights)
+        return {"aurc": calibration.area_under_risk(curve),
+                "review": calibration.review(labels, probabilities, decision["review_threshold"], weights),
+                "uncalibrated": scores.probabilistic(labels, answers.raw, weights)}
+
+    result = scores.scores(labels, probabilities) | scores.first(more(np.ones((1, len(labels)))))
+    if knobs.bootstrap:
+        result[intervals.NAME] = intervals.intervals(
+            lambda weights: scores.measure(labels, probabilities, weights) | more(weights),
+            labels, answers.groups, knobs.bootstrap, knobs.seed)
+    return result
+
+
+def comparison(result: dict) -> str:
+    """Return the overall scores as lines of text, the clean ones beside those as published if there are any."""
+    names = [name for name, value in result.items() if isinstance(value, float) and name != "temperature"]
+    sides = {"test, no duplicates of training": result}
+    if "as_published" in result:
+        sides["as published, with duplicates"] = result["as_published"]
+    lines = [f"{'95 % interval in brackets':26}" + "".join(f"{title:34}" for title in sides)]
+    lines += [f"{name:26}" + "".join(f"{intervals.shown(side, name):34}" for side in sides.values()) for name in names]
+    return "\n".join(line.rstrip() for line in lines) + "\n"
+
+
+def decision_text(decision: dict) -> str:
+    """Return what was chosen on the validation split as a line of text."""
+    start = f"Temperature {decision['temperature']:.3f}. "
+    if not decision["reached"]:
+        return start + (f"No threshold brings the error of accepted validation images down to "
+                        f"{decision['accepted_error']}: every image needs a review.\n")
+    return start + (f"Accepted from confidence {decision['review_threshold']:.3f} on: "
+                    f"{decision['validation_coverage']:.1%} of the validation images, "
+                    f"{decision['validation_error_of_accepted']:.1%} of these wrong.\n")
+
+
+def write_tables(folder: Path, answers: Answers, probabilities: np.ndarray) -> None:
+    """Write predictions and curves as CSV."""
+    labels, confidence = answers.labels, probabilities.max(axis=1)
     axis, curves = scores.roc_curves(labels, probabilities)
-    title = f"{name} on {len(labels)} test images ({data})"
-    files.write_text(folder / "predictions.csv", predictions_csv(rows, probabilities))
-    files.write_text(folder / "roc.csv", roc_csv(axis, curves))
+    bins = scores.reliability(labels, probabilities)
+    filled = bins["images"] > 0
+    risk = calibration.risk_coverage(confidence, probabilities.argmax(axis=1) == labels, np.ones((1, len(labels))))
+    files.write_text(folder / "predictions.csv", predictions_csv(answers.rows, probabilities))
+    files.write_text(folder / "roc.csv", columns_csv({"fpr": axis, **curves}))
+    files.write_text(folder / "reliability.csv", columns_csv({key: one[filled] for key, one in bins.items()}))
+    files.write_text(folder / "risk_coverage.csv", columns_csv(
+        {"coverage": risk["coverage"][0], "risk": risk["risk"][0], "threshold": risk["threshold"]}, 6))
+
+
+def write_figures(folder: Path, title: str, answers: Answers, probabilities: np.ndarray, result: dict) -> None:
+    """Draw confusion matrix, ROC curves, reliability and risk by coverage."""
+    labels = answers.labels
+    axis, curves = scores.roc_curves(labels, probabilities)
     figures.confusion(scores.confusion(labels, probabilities), title, folder / "confusion.png")
-    areas = {label: values["roc_auc"] for label, values in numbers["classes"].items()}
-    figures.roc(axis, curves, areas, title, folder / "roc.png")
+    roc_areas = {label: values["roc_auc"] for label, values in result["classes"].items()}
+    figures.roc(axis, curves, roc_areas, title, folder / "roc.png")
+    sides = {f"before temperature, ECE {result['uncalibrated']['ece']:.3f}": scores.reliability(labels, answers.raw),
+             f"after temperature, ECE {result['ece']:.3f}": scores.reliability(labels, probabilities)}
+    figures.reliability(sides, title, folder / "reliability.png")
+    risk = calibration.risk_coverage(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels,
+                                     np.ones((1, len(labels))))
+    figures.risk_coverage(risk["coverage"][0], risk["risk"][0], result["review"], f"{title}, AURC {result['aurc']:.3f}",
+                          folder / "risk_coverage.png")
+
+
+def write_failures(path: Path, title: str, images: dataset.Images, probabilities: np.ndarray) -> None:
+    """Draw the surest wrong answers with true class, predicted class and confidence."""
+    chosen = worst_errors(images.labels, probabilities)
+    if not len(chosen):
+        figures.message("No errors on these images.", title, path)
+        return
+    titles = [f"{contract.CLASSES[images.labels[index]]}\nas {contract.CLASSES[probabilities[index].argmax()]} "
+              f"{probabilities[index].max():.2f}" for index in chosen]
+    figures.sheet(images.pixels[chosen], titles, 6, title, path)
+
+
+def write_learning_curves(name: str, source: str) -> None:
+    """Draw a network's history."""
     with (Path("reports") / MODELS[name].STAGE / "history.csv").open(newline="") as file:
         history = [{key: value if key == "phase" else float(value) for key, value in row.items()}
                    for row in csv.DictReader(file)]
-    figures.learning_curves(history, f"{name}, training ({data})", folder / "learning_curves.png")
-    return numbers
+    figures.learning_curves(history, f"{name}, training ({source})", REPORTS / name / "learning_curves.png")
+
+
+def write_network(name: str, source: str, images: dataset.Images, answers: dict[str, Answers],
+                  knobs: params.Evaluate) -> tuple[dict, dict, str]:
+    """Choose temperature and threshold of a network, score it, and write its tables and figures.
+
+    Args:
+        name: the network's.
+        source: what the data are called.
+        images: the test split's, for the failure gallery.
+        answers: for "validation", "test" and, if there are any, DUPLICATES.
+        knobs: this stage's params.
+
+    Returns:
+        its decision, its scores, and its part of the text report.
+    """
+    test, validation = answers["test"], answers["validation"]
+    decision = calibration.decide(validation.labels, validation.raw, knobs.accepted_error)
+    decision["average_flip"] = knobs.average_flip
+    result = judged(test, decision, knobs) | {"temperature": decision["temperature"]}
+    if DUPLICATES in answers:
+        result["as_published"] = judged(test.with_more(answers[DUPLICATES]), decision, knobs)
+    probabilities = calibration.with_temperature(test.raw, decision["temperature"])
+    title, folder = f"{name} on {len(test.labels)} test images ({source})", REPORTS / name
+    write_tables(folder, test, probabilities)
+    write_figures(folder, title, test, probabilities, result)
+    write_failures(folder / "failures.png", title, images, probabilities)
+    write_learning_curves(name, source)
+    text = (f"{name}, trained and tested on: {source}\n\n{scores.text_report(test.labels, probabilities)}\n"
+            f"{comparison(result)}\n{decision_text(decision)}")
+    return decision, result, text
 
 
 def main(knobs: params.Params) -> None:
-    """Predict the test split with each network and write reports/evaluate."""
-    data = dataset.read_report()
-    rows = dataset.read_manifest("test")
-    images = dataset.load("test", knobs.prepare.image_size)
-    result, text = {"data_source": data["source"], "images": len(rows)}, []
+    """Predict with each network, choose, score, and write reports/evaluate and the model card."""
+    own, data = knobs.evaluate, dataset.read_report()
+    splits = read_splits(knobs.prepare.image_size)
+    rows, images = splits["test"]
+    result = {"data_source": data["source"], "images": len(rows), "groups": len({row.group for row in rows}),
+              "resamples": own.bootstrap}
+    decisions, texts, runs = {}, [], {}
     for name, stage in MODELS.items():
         network = keras.models.load_model(stage.MODEL, compile=False)
-        probabilities = network.predict(dataset.batches(images, knobs.evaluate.batch_size), verbose=0)
-        result[name] = write_network(name, data["source"], rows, images.labels, probabilities)
-        text.append(f"{name}, trained and tested on: {data['source']}\n\n"
-                    f"{scores.text_report(images.labels, probabilities)}")
+        answers = {split: answered(network, *part, own) for split, part in splits.items()}
+        decisions[name], result[name], text = write_network(name, data["source"], images, answers, own)
+        runs[name] = json.loads((Path("reports") / stage.STAGE / "metrics.json").read_text())
+        texts.append(text)
     files.write_json(REPORTS / "metrics.json", result)
-    files.write_text(REPORTS / "report.txt", "\n\n".join(text))
-    print("\n\n".join(text))
+    files.write_json(DECISIONS, decisions)
+    files.write_text(REPORTS / "report.txt", "\n\n".join(texts))
+    files.write_text(CARD, card.card(data, runs, files.rounded(result), files.rounded(decisions)))
+    print("\n\n".join(texts))
 
 
 if __name__ == "__main__":

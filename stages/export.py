@@ -12,6 +12,7 @@ older images) and for the Python-based backend in serving/backends.
 import datetime
 import json
 import subprocess
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import asdict
 from pathlib import Path
@@ -21,14 +22,15 @@ import numpy as np
 import tensorflow as tf
 
 from imaging import contract
-from stages import command, dataset, files, params, preprocess
-from stages.evaluate import MODELS, REPORTS
+from stages import answer, command, dataset, files, params, preprocess
+from stages.evaluate import DECISIONS, MODELS, REPORTS
 
 REPOSITORY = Path("model_repository")
 VERSION = "1"
 SAVED_MODEL = "model.savedmodel"
 LABELS = "labels.txt"
 LABELS_TEXT = "\n".join(contract.CLASSES) + "\n"
+UNDECIDED = {"temperature": 1.0, "average_flip": False}
 TRITON_TYPES = {tf.string: "TYPE_STRING", tf.float32: "TYPE_FP32"}
 QUEUE = """    default_queue_policy {
       timeout_action: REJECT
@@ -89,12 +91,12 @@ dynamic_batching {{
 """
 
 
-def ensemble_config(network: str, data_source: str, max_batch_size: int) -> str:
+def ensemble_config(network: str, facts: dict[str, str], max_batch_size: int) -> str:
     """Generate the configuration of the chain preprocess -> network: encoded bytes in, probabilities out.
 
     Args:
         network: one of contract.NETWORKS.
-        data_source: what the network was trained on.
+        facts: what clients may ask of the network, such as contract.DATA_SOURCE.
         max_batch_size: images a request.
     """
     image = tensor("input", contract.IMAGE_INPUT, tf.string, (None, 1))
@@ -119,9 +121,14 @@ max_batch_size: {max_batch_size}
     }}
   ]
 }}
-parameters {{
-  key: "{contract.DATA_SOURCE}"
-  value: {{ string_value: {json.dumps(data_source)} }}
+{"".join(parameter(*fact) for fact in facts.items())}"""
+
+
+def parameter(key: str, value: str) -> str:
+    """Return a parameter's block of a Triton configuration."""
+    return f"""parameters {{
+  key: "{key}"
+  value: {{ string_value: {json.dumps(value)} }}
 }}
 """
 
@@ -131,12 +138,20 @@ def mapping(kind: str, key: str, value: str) -> str:
     return f'      {kind}_map {{ key: "{key}" value: "{value}" }}'
 
 
-def save_network(network: keras.Model, size: int, folder: Path) -> None:
-    """Write a network as SavedModel with named input and output and a fixed image size."""
+def save_network(network: keras.Model, size: int, folder: Path, decision: dict = UNDECIDED) -> None:
+    """Write a network as SavedModel with named input and output and a fixed image size.
+
+    Args:
+        network: the trained network.
+        size: side of the images in pixels.
+        folder: the SavedModel to write.
+        decision: `temperature` and `average_flip`, see stages/answer.py.
+    """
+    served = answer.answer(network, decision["average_flip"], decision["temperature"])
     archive = keras.export.ExportArchive()
     archive.track(network)
     spec = tf.TensorSpec([None, size, size, preprocess.CHANNELS], tf.float32, name=contract.PIXELS)
-    archive.add_endpoint("serve", lambda pixels: {contract.PROBABILITIES: network(pixels, training=False)}, [spec])
+    archive.add_endpoint("serve", lambda pixels: {contract.PROBABILITIES: served(pixels)}, [spec])
     archive.write_out(str(folder), verbose=False)
 
 
@@ -146,12 +161,12 @@ def save_preprocess(size: int, folder: Path) -> None:
     tf.saved_model.save(module, str(folder), signatures={"serving_default": module.serve})
 
 
-def check_network(name: str, network: keras.Model, folder: Path, pixels: np.ndarray, tolerance: float) -> float:
+def check_network(name: str, served: Callable, folder: Path, pixels: np.ndarray, tolerance: float) -> float:
     """Load an exported network without Keras and compare it with the trained one, at batch sizes 1 and n.
 
     Args:
         name: for the message.
-        network: the trained network.
+        served: the function of pixels that `evaluate` scored.
         folder: the exported SavedModel.
         pixels: float32 [n, size, size, 3] in [0, 1].
         tolerance: largest absolute difference of a probability that passes.
@@ -165,7 +180,7 @@ def check_network(name: str, network: keras.Model, folder: Path, pixels: np.ndar
     serve = tf.saved_model.load(str(folder)).signatures["serving_default"]
     worst = 0.0
     for batch in (pixels[:1], pixels):
-        wanted = np.array(network(batch, training=False))
+        wanted = np.array(served(batch))
         got = serve(**{contract.PIXELS: tf.constant(batch)})[contract.PROBABILITIES].numpy()
         worst = max(worst, float(np.abs(wanted - got).max()))
     if not worst <= tolerance:
@@ -204,7 +219,7 @@ def git_revision() -> str:
     return run.stdout.strip()
 
 
-def provenance(name: str, knobs: params.Params, folder: Path) -> dict:
+def provenance(name: str, knobs: params.Params, folder: Path, decision: dict | None) -> dict:
     """Return what travels with a served version: where it comes from, its scores, and the digest of every file."""
     stage = MODELS.get(name)
     evaluated = json.loads((REPORTS / "metrics.json").read_text())
@@ -217,6 +232,7 @@ def provenance(name: str, knobs: params.Params, folder: Path) -> dict:
         "data": dataset.read_report(),
         "training": json.loads(Path("reports", stage.STAGE, "metrics.json").read_text()) if stage else None,
         "test_scores": evaluated.get(name),
+        "decision": decision,
         "params": asdict(knobs),
         "versions": {"tensorflow": tf.__version__, "keras": keras.__version__},
         "files": digests(folder),
@@ -229,14 +245,14 @@ def digests(folder: Path) -> dict[str, str]:
     return {path.relative_to(folder).as_posix(): files.digest(path) for path in paths}
 
 
-def write_version(name: str, new: Path, knobs: params.Params, network: keras.Model | None) -> str:
+def write_version(name: str, new: Path, knobs: params.Params, decision: dict | None) -> str:
     """Write and check one model's new version.
 
     Args:
         name: contract.PREPROCESS or a network's name.
         new: the folder to write.
         knobs: the params.
-        network: the trained network, or None for preprocessing.
+        decision: temperature and threshold of the network, None for preprocessing.
 
     Returns:
         its Triton configuration.
@@ -245,29 +261,37 @@ def write_version(name: str, new: Path, knobs: params.Params, network: keras.Mod
     encoded = [(dataset.FOLDER / row.path).read_bytes() for row in rows]
     saved = new / SAVED_MODEL
     new.mkdir()
-    if network is None:
+    if decision is None:
         save_preprocess(size, saved)
         check_preprocess(saved, encoded, size)
     else:
-        save_network(network, size, saved)
+        network = keras.models.load_model(MODELS[name].MODEL, compile=False)
+        save_network(network, size, saved, decision)
         pixels = np.stack([preprocess.decode(tf.constant(one), size).numpy() for one in encoded])
-        worst = check_network(name, network, saved, pixels, knobs.export.tolerance)
+        served = answer.answer(network, decision["average_flip"], decision["temperature"])
+        worst = check_network(name, served, saved, pixels, knobs.export.tolerance)
         print(f"{name}: the exported model answers within {worst:.1e} of the trained one")
-    files.write_json(new / "provenance.json", provenance(name, knobs, new))
+    files.write_json(new / "provenance.json", provenance(name, knobs, new, decision))
     return model_config(name, saved, knobs.export.max_batch_size)
+
+
+def public_facts(source: str, decision: dict) -> dict[str, str]:
+    """Return what clients may ask of a network: the data that it was trained on, and the threshold for a review."""
+    return {contract.DATA_SOURCE: source, contract.REVIEW_THRESHOLD: f"{decision['review_threshold']:.6f}"}
 
 
 def main(knobs: params.Params) -> None:
     """Write and check all versions, then put them into model_repository/ together with their configurations."""
     source = dataset.read_report()["source"]
-    configs = {contract.ensemble(name): ensemble_config(name, source, knobs.export.max_batch_size) for name in MODELS}
+    decisions = json.loads(DECISIONS.read_text())
+    configs = {contract.ensemble(name): ensemble_config(name, public_facts(source, decisions[name]),
+                                                        knobs.export.max_batch_size) for name in MODELS}
     labelled = [*MODELS, *configs]
     with ExitStack() as publish:
         # The folders are renamed into place when the block ends: only after every model has passed.
         for name in (contract.PREPROCESS, *MODELS):
-            network = keras.models.load_model(MODELS[name].MODEL, compile=False) if name in MODELS else None
             new = publish.enter_context(files.replacing(REPOSITORY / name / VERSION, scratch=Path(".export")))
-            configs[name] = write_version(name, new, knobs, network)
+            configs[name] = write_version(name, new, knobs, decisions.get(name))
     for name, text in configs.items():
         files.write_text(REPOSITORY / name / "config.pbtxt", text)
     for name in labelled:

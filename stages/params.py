@@ -24,6 +24,11 @@ def within(low: float, high: float):
     return field(metadata={"range": (low, high)})
 
 
+def one_of(*choices: str):
+    """Declare a text field that must be one of the choices."""
+    return field(metadata={"choices": choices})
+
+
 @dataclass(frozen=True)
 class Prepare:
     """Where images come from and how they are split."""
@@ -34,7 +39,9 @@ class Prepare:
     test_fraction: float = within(0.01, 0.9)
     validation_fraction: float = within(0.01, 0.9)
     max_bad_fraction: float = within(0, 1)
+    group_by: str = one_of("runs", "duplicates")
     duplicate_similarity: float = within(0.5, 1)
+    run_similarity: float = within(0.5, 1)
     max_per_class: int | None = within(1, 10**9)
     phantom_per_class: int = within(5, 10**6)
     seed: int = within(0, 2**31 - 1)
@@ -69,6 +76,11 @@ class Train:
     lr: float = within(1e-8, 10)
     batch_size: int = within(1, 4096)
     epochs: int = within(1, 10**5)
+    precision: str = one_of("auto", "float32", "mixed_bfloat16")
+    schedule: str = one_of("plateau", "cosine")
+    warmup_epochs: int = within(0, 10**5)
+    weight_decay: float = within(0, 1)
+    label_smoothing: float = within(0, 0.9)
     input_pooling: int = within(1, 8)
     early_stopping_patience: int = within(1, 10**5)
     reduce_lr_patience: int = within(1, 10**5)
@@ -84,6 +96,7 @@ class TrainCustom:
 
     l2: float = within(0, 1)
     dropout: float = within(0, 0.95)
+    spatial_dropout: bool
     dense_dropout: float = within(0, 0.95)
     bn_momentum: float = within(0, 0.9999)
     start_batch_size: int = within(1, 4096)
@@ -94,6 +107,7 @@ class TrainResnet:
     """ResNet50's weights and its two phases of transfer learning."""
 
     weights: str
+    epochs: int | None = within(1, 10**5)
     dropout: float = within(0, 0.95)
     head_epochs: int = within(1, 10**5)
     unfreeze_from: str
@@ -104,9 +118,13 @@ class TrainResnet:
 
 @dataclass(frozen=True)
 class Evaluate:
-    """How predictions on the test split are made."""
+    """How predictions on the test split are made, calibrated and judged."""
 
     batch_size: int = within(1, 4096)
+    average_flip: bool
+    bootstrap: int = within(0, 100_000)
+    accepted_error: float = within(0, 1)
+    seed: int = within(0, 2**31 - 1)
 
 
 @dataclass(frozen=True)
@@ -180,6 +198,9 @@ def _value(value, kind, declared, where: str):
     low, high = declared.metadata.get("range", (None, None))
     if low is not None and not low <= value <= high:
         raise ParamError(f"Expected {path} between {low} and {high}. Received: {value!r}")
+    choices = declared.metadata.get("choices", (value,))
+    if value not in choices:
+        raise ParamError(f"Expected {path} to be one of {', '.join(choices)}. Received: {value!r}")
     return value
 
 

@@ -12,7 +12,7 @@ import keras
 from keras import layers
 
 from imaging import contract
-from stages import command, dataset, params, preprocess, training
+from stages import command, dataset, optimizer, params, preprocess, training
 from stages.params import TrainCustom
 
 STAGE = "train_custom"
@@ -24,8 +24,9 @@ def build(knobs: TrainCustom, input_pooling: int) -> keras.Model:
     """Return the network, untrained.
 
     Args:
-        knobs: regularisation: L2 on all kernels, dropout after each block and before the output, and the momentum of
-            batch normalisation's moving averages (Keras's 0.99 needs more steps than a small data set gives).
+        knobs: regularisation: L2 on all kernels, dropout after each block (of single values, or of whole feature maps:
+            Tompson et al. 2015, arXiv:1411.4280, section 3.2) and before the output, and the momentum of batch
+            normalisation's moving averages (Keras's 0.99 needs more steps than a small data set gives).
         input_pooling: the image is averaged over squares of so many pixels first; 1 for not at all.
 
     Returns:
@@ -33,6 +34,7 @@ def build(knobs: TrainCustom, input_pooling: int) -> keras.Model:
         float32 [b, 4].
     """
     regulariser = keras.regularizers.L2(knobs.l2)
+    dropout = layers.SpatialDropout2D if knobs.spatial_dropout else layers.Dropout
     pixels = keras.Input((None, None, preprocess.CHANNELS), name=contract.PIXELS)
     x = layers.AveragePooling2D(input_pooling, name="input_pool")(pixels)
     for block, filters in enumerate(FILTERS, start=1):
@@ -44,11 +46,11 @@ def build(knobs: TrainCustom, input_pooling: int) -> keras.Model:
             x = layers.BatchNormalization(momentum=knobs.bn_momentum, name=f"{name}_bn")(x)
             x = layers.ReLU(name=f"{name}_relu")(x)
         x = layers.MaxPooling2D(name=f"block{block}_pool")(x)
-        x = layers.Dropout(knobs.dropout, name=f"block{block}_dropout")(x)
+        x = dropout(knobs.dropout, name=f"block{block}_dropout")(x)
     x = layers.GlobalAveragePooling2D(name="pool")(x)
     x = layers.Dense(256, activation="relu", kernel_regularizer=regulariser, name="dense")(x)
     x = layers.Dropout(knobs.dense_dropout, name="dense_dropout")(x)
-    outputs = layers.Dense(len(contract.CLASSES), activation="softmax", name=contract.PROBABILITIES)(x)
+    outputs = layers.Dense(len(contract.CLASSES), activation="softmax", dtype="float32", name=contract.PROBABILITIES)(x)
     return keras.Model(pixels, outputs, name="custom")
 
 
@@ -56,13 +58,15 @@ def main(knobs: params.Params) -> None:
     """Train, and write the model and its reports."""
     size, data = knobs.prepare.image_size, dataset.read_report()
     training.make_deterministic(knobs.train.seed)
+    precision = optimizer.use_precision(knobs.train.precision)
     training.check_size(size, knobs.train)
     network = build(knobs.train_custom, knobs.train.input_pooling)
     images = {split: dataset.load(split, size) for split in ("train", "validation")}
-    key = training.fingerprint(knobs.train, knobs.train_custom, size, data)
+    key = training.fingerprint(knobs.train, knobs.train_custom, size, data, precision)
     plan = training.phases_from_scratch(network, knobs.train, size, knobs.train_custom.start_batch_size)
     rows = training.fit(network, plan, images, knobs.train, STAGE, key)
-    training.finish(network, rows, training.summary(network, rows, data, weights="none"), STAGE, MODEL)
+    record = training.summary(network, rows, data, weights="none", precision=precision)
+    training.finish(network, rows, record, STAGE, MODEL)
 
 
 if __name__ == "__main__":

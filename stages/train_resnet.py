@@ -9,6 +9,7 @@ inference mode (Keras guide "Transfer learning & fine-tuning"). Without weights 
 default params about a quarter of an hour on two cores.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import keras
@@ -16,7 +17,7 @@ import numpy as np
 from keras import layers
 
 from imaging import contract
-from stages import command, dataset, files, params, preprocess, training
+from stages import command, dataset, files, optimizer, params, preprocess, training
 from stages.params import Train, TrainResnet
 
 STAGE = "train_resnet"
@@ -54,7 +55,7 @@ def build(knobs: TrainResnet, base: keras.Model, pretrained: bool, input_pooling
     x = layers.BatchNormalization(momentum=knobs.bn_momentum, gamma_initializer=scale, name="head_bn")(x)
     x = layers.Dense(256, activation="relu", name="dense")(x)
     x = layers.Dropout(knobs.dropout, name="dense_dropout")(x)
-    outputs = layers.Dense(len(contract.CLASSES), activation="softmax", name=contract.PROBABILITIES)(x)
+    outputs = layers.Dense(len(contract.CLASSES), activation="softmax", dtype="float32", name=contract.PROBABILITIES)(x)
     return keras.Model(pixels, outputs, name="resnet50")
 
 
@@ -166,20 +167,23 @@ def transfer_phases(train: Train, own: TrainResnet, size: int) -> list[training.
 def main(knobs: params.Params) -> None:
     """Train, and write the model and its reports."""
     size, own, data = knobs.prepare.image_size, knobs.train_resnet, dataset.read_report()
-    training.make_deterministic(knobs.train.seed)
-    training.check_size(size, knobs.train)
+    train = replace(knobs.train, epochs=own.epochs or knobs.train.epochs)
+    training.make_deterministic(train.seed)
+    precision = optimizer.use_precision(train.precision)
+    training.check_size(size, train)
     base, used = choose_base(own.weights, own.bn_momentum)
     pretrained = used != "none"
     if own.weights == "auto" and used != COMMITTED_WEIGHTS:
         print(f"train_resnet.weights=auto came to {used} here; the committed dvc.lock was made with "
               f"{COMMITTED_WEIGHTS}: expect other numbers than the committed ones.")
-    network = build(own, base, pretrained, knobs.train.input_pooling)
-    plan = (transfer_phases(knobs.train, own, size) if pretrained
-            else training.phases_from_scratch(network, knobs.train, size, own.start_batch_size))
+    network = build(own, base, pretrained, train.input_pooling)
+    plan = (transfer_phases(train, own, size) if pretrained
+            else training.phases_from_scratch(network, train, size, own.start_batch_size))
     images = {split: dataset.load(split, size) for split in ("train", "validation")}
-    key = training.fingerprint(knobs.train, own, size, data, used)
-    rows = training.fit(network, plan, images, knobs.train, STAGE, key)
-    training.finish(network, rows, training.summary(network, rows, data, weights=used), STAGE, MODEL)
+    key = training.fingerprint(train, own, size, data, used, precision)
+    rows = training.fit(network, plan, images, train, STAGE, key)
+    record = training.summary(network, rows, data, weights=used, precision=precision)
+    training.finish(network, rows, record, STAGE, MODEL)
 
 
 if __name__ == "__main__":

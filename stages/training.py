@@ -20,7 +20,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from stages import dataset, files
+from stages import dataset, files, optimizer
 from stages.command import StageError
 from stages.params import Train
 
@@ -37,7 +37,7 @@ class Phase:
     """A stretch of training with its own length, learning rate, image side in pixels, and layers that learn.
 
     `judged` phases watch the validation loss: they stop early, lower their rate and end with the best weights.
-    The others run their whole length at a constant rate.
+    The others run their whole length at a constant rate. With train.schedule=cosine the rate follows it in both.
     """
 
     name: str
@@ -226,18 +226,21 @@ def fit(network: keras.Model, phases: list[Phase], images: dict[str, dataset.Ima
 def fit_phase(network: keras.Model, phase: Phase, images: dict[str, dataset.Images], knobs: Train, stage: str,
               state: State, path: Path, first_epoch: int) -> None:
     """Run one phase from where the state stands, and leave the state at the start of the next phase."""
-    compile_network(network, phase.lr)
+    optimizer.compile_network(network, phase.lr, knobs)
     # Between phases the state holds no optimizer: zip then ends with the network's own variables.
     for variable, value in zip(all_variables(network), state.variables, strict=False):
         variable.assign(value)
     train, validation = (dataset.resized(images[name], phase.size) for name in ("train", "validation"))
     if state.epoch < phase.epochs and not state.stopped:
         print(f"{stage}, phase {phase.name}: up to {phase.epochs} epochs at {phase.size} x {phase.size} pixels")
+        steps = -(-len(train) // phase.batch_size)
         others = callbacks(knobs, phase, stage)
+        if knobs.schedule == "cosine":
+            others["rate"] = optimizer.CosineRate(knobs, first_epoch, steps)
         network.fit(
             dataset.training_batches(train, phase.batch_size, knobs.augment, knobs.seed, first_epoch + state.epoch),
             validation_data=dataset.batches(validation, knobs.batch_size), initial_epoch=state.epoch,
-            epochs=phase.epochs, steps_per_epoch=-(-len(train) // phase.batch_size), shuffle=False,
+            epochs=phase.epochs, steps_per_epoch=steps, shuffle=False,
             callbacks=[*others.values(), KeepState(path, state, phase.name, others)],
             verbose="auto" if sys.stdout.isatty() else 2)
     elif phase.judged:
@@ -253,12 +256,6 @@ def enter_next_phase(network: keras.Model, state: State) -> None:
     state.variables = [np.array(variable) for variable in network.variables]
 
 
-def compile_network(network: keras.Model, lr: float) -> None:
-    """Compile with Adam and cross-entropy, and build the optimizer so that its state can be restored."""
-    network.compile(keras.optimizers.Adam(lr), "sparse_categorical_crossentropy", metrics=["accuracy"])
-    network.optimizer.build(network.trainable_variables)
-
-
 def callbacks(knobs: Train, phase: Phase, stage: str) -> dict[str, keras.callbacks.Callback]:
     """Return early stopping, learning rate reduction, the best checkpoint by accuracy, and TensorBoard's log."""
     (LOGS / stage).mkdir(parents=True, exist_ok=True)
@@ -268,7 +265,8 @@ def callbacks(knobs: Train, phase: Phase, stage: str) -> dict[str, keras.callbac
             monitor="val_loss", patience=knobs.early_stopping_patience if phase.judged else never,
             restore_best_weights=phase.judged, verbose=1),
         "plateau": keras.callbacks.ReduceLROnPlateau(
-            monitor="val_loss", patience=knobs.reduce_lr_patience if phase.judged else never,
+            monitor="val_loss",
+            patience=knobs.reduce_lr_patience if phase.judged and knobs.schedule == "plateau" else never,
             factor=knobs.reduce_lr_factor, verbose=1),
         "checkpoint": keras.callbacks.ModelCheckpoint(
             LOGS / stage / "best_val_accuracy.keras", monitor="val_accuracy", mode="max", save_best_only=True),
@@ -311,7 +309,7 @@ def finish(network: keras.Model, rows: list[dict], record: dict, stage: str, mod
     """Write the model, its history and its record; print the record."""
     # The optimizer is of no use to those who evaluate or serve, and would triple the file.
     with files.replacing(model) as new:
-        keras.Model(network.input, network.output, name=network.name).save(new)
+        optimizer.in_float32(keras.Model(network.input, network.output, name=network.name)).save(new)
     files.write_text(REPORTS / stage / "history.csv", history_csv(rows))
     files.write_json(REPORTS / stage / "metrics.json", record)
     print(json.dumps(files.rounded(record), indent=2))

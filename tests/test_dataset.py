@@ -104,3 +104,13 @@ def test_validation_batches_are_unchanged_and_in_order(images):
     pixels, labels = next(dataset.batches(images, 10).as_numpy_iterator())
     assert np.array_equal(np.rint(pixels * 255).astype(np.uint8), images.pixels)
     assert np.array_equal(labels, images.labels)
+
+
+def test_grey_images_are_kept_in_one_channel_and_batched_in_three(images, defaults, off):
+    grey = dataset.Images(images.pixels[..., :1], images.labels)
+    for one, three in zip(dataset.batches(grey, 4), dataset.batches(images, 4), strict=True):
+        assert np.array_equal(one[0], three[0])
+    for knobs in (off, defaults.train.augment):
+        one, three = (next(iter(dataset.training_batches(some, 4, knobs, seed=1, first_epoch=0)))[0]
+                      for some in (grey, images))
+        assert one.shape == (4, 64, 64, 3) and np.allclose(one, three, atol=1e-6)

@@ -15,8 +15,20 @@ import tensorflow as tf
 import yaml
 
 from imaging import contract
-from stages import command, dataset, export, files, prepare, train_custom
+from stages import calibration, command, dataset, export, files, prepare, train_custom
 from tests.conftest import PROJECT
+
+DECISIONS = {"custom": {"temperature": 1.5, "average_flip": True, "review_threshold": 0.7},
+             "resnet50": {"temperature": 0.8, "average_flip": False, "review_threshold": 1.0}}
+
+
+def served(name: str, pixels) -> np.ndarray:
+    """Return what the trained network answers to pixels, with what evaluate decided."""
+    trained = keras.models.load_model(export.MODELS[name].MODEL, compile=False)
+    plain = trained(pixels).numpy()
+    if DECISIONS[name]["average_flip"]:
+        plain = (plain + trained(np.array(pixels)[:, :, ::-1]).numpy()) / 2
+    return calibration.with_temperature(plain, DECISIONS[name]["temperature"])
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +41,7 @@ def workplace(tiny, tmp_path_factory):
         for seed, (name, stage) in enumerate(export.MODELS.items()):
             network(seed).save(_made(stage.MODEL))
             files.write_json(folder / "reports" / stage.STAGE / "metrics.json", {"network": name})
+        files.write_json(export.DECISIONS, DECISIONS)
         files.write_json(export.REPORTS / "metrics.json", {name: {"accuracy": 0.5} for name in export.MODELS})
         export.main(tiny)
     (folder / "params.yaml").write_text(yaml.safe_dump(_plain(tiny)))
@@ -95,6 +108,7 @@ def test_the_ensemble_is_a_linear_chain_and_names_its_data(workplace):
     text = (workplace / export.REPOSITORY / "classify_custom" / "config.pbtxt").read_text()
     assert re.findall(r'model_name: "(\w+)"', text) == [contract.PREPROCESS, "custom"]
     assert f'key: "{contract.DATA_SOURCE}"' in text and f'string_value: "{contract.PHANTOM}"' in text
+    assert f'key: "{contract.REVIEW_THRESHOLD}"' in text and 'string_value: "0.700000"' in text
 
 
 def test_bytes_to_probabilities_without_keras(workplace, monkeypatch):
@@ -105,13 +119,14 @@ def test_bytes_to_probabilities_without_keras(workplace, monkeypatch):
         str(export.REPOSITORY / name / "1" / export.SAVED_MODEL)).signatures["serving_default"]
     got = load("custom")(pixels=load("preprocess")(image=encoded)["pixels"])["probabilities"]
     pixels = next(iter(dataset.batches(dataset.load("test", 64), 3)))[0]
-    assert np.allclose(got, keras.models.load_model(train_custom.MODEL)(pixels), atol=1e-5)
+    assert np.allclose(got, served("custom", pixels), atol=1e-5)
 
 
 def test_provenance_travels_with_the_version(workplace):
     folder = workplace / export.REPOSITORY / "custom" / "1"
     facts = json.loads((folder / "provenance.json").read_text())
     assert facts["data"]["source"] == contract.PHANTOM and facts["test_scores"] == {"accuracy": 0.5}
+    assert facts["decision"] == DECISIONS["custom"]
     assert facts["params"]["prepare"]["image_size"] == 64 and facts["git_revision"]
     assert facts["files"] == {name: value for name, value in export.digests(folder).items() if "provenance" not in name}
 
@@ -123,7 +138,7 @@ def test_a_mismatch_fails_and_leaves_the_previous_version(copy, tiny):
         network(9).save(train_custom.MODEL)
         spoiled = export.save_network
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(export, "save_network", lambda one, size, folder: spoiled(network(8), size, folder))
+            patch.setattr(export, "save_network", lambda one, *rest: spoiled(network(8), *rest))
             export.main(noisy)
     assert contents(copy / export.REPOSITORY) == before and not list((copy / ".export").iterdir())
 
@@ -148,7 +163,8 @@ def test_exporting_again_replaces_the_version(copy, tiny):
     assert (copy / export.REPOSITORY / "custom" / "1" / "provenance.json").read_text() != before
 
 
-def test_tensorflow_2_17_of_the_stock_image_gives_the_same_answers(workplace, tmp_path):
+def test_tensorflow_2_17_of_the_stock_image_gives_the_same_answers(workplace, monkeypatch):
+    monkeypatch.chdir(workplace)
     python = PROJECT / ".venv-tf217" / "bin" / "python"
     if not python.exists():
         pytest.skip("no environment with TensorFlow 2.17: run `make .venv-tf217/.ready`")
@@ -165,5 +181,5 @@ print(json.dumps([load(name)(pixels=pixels)["probabilities"].numpy().tolist() fo
     run = subprocess.run([python, "-c", script, workplace / export.REPOSITORY, *paths], capture_output=True, text=True,
                          check=True)
     pixels = next(iter(dataset.batches(dataset.load("test", 64, workplace / dataset.FOLDER), 3)))[0]
-    for got, stage in zip(json.loads(run.stdout.splitlines()[-1]), export.MODELS.values(), strict=True):
-        assert np.allclose(got, keras.models.load_model(workplace / stage.MODEL)(pixels), atol=1e-5)
+    for got, name in zip(json.loads(run.stdout.splitlines()[-1]), export.MODELS, strict=True):
+        assert np.allclose(got, served(name, pixels), atol=1e-5)

@@ -1,14 +1,17 @@
 """prepare reads what serving would read, refuses what is wrong, and splits without a leak."""
 
+import csv
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from imaging import contract
-from stages import command, dataset, prepare
+from stages import command, dataset, grouping, phantom, prepare, probe
 
 
 @pytest.fixture
@@ -30,6 +33,38 @@ def changed(knobs, **values):
     return replace(knobs, prepare=replace(knobs.prepare, **values))
 
 
+def homes(part: str) -> set[str]:
+    """Return the splits that hold images whose file name contains `part`."""
+    return {name for name in dataset.SPLITS for row in dataset.read_manifest(name) if part in row.source}
+
+
+def read_report() -> dict:
+    """Return the report; NaN and Infinity, which are no JSON, are errors."""
+    def refuse(name):
+        raise ValueError(f"Expected numbers in {dataset.REPORT}. Received: {name}")
+
+    return json.loads(dataset.REPORT.read_text(), parse_constant=refuse)
+
+
+def plant_copies(original: Path) -> None:
+    """Write copies of every kind of a picture beside it."""
+    picture = Image.open(original)
+    picture.save(original.with_name("copy-jpeg.jpg"), quality=60)
+    picture.resize((50, 50)).save(original.with_name("copy-resized.png"))
+    ImageEnhance.Contrast(picture).enhance(1.3).save(original.with_name("copy-contrast.png"))
+    ImageEnhance.Brightness(picture).enhance(0.8).save(original.with_name("copy-darker.png"))
+    picture.filter(ImageFilter.SHARPEN).save(original.with_name("copy-sharpened.png"))
+    shutil.copy(original, original.with_name("copy-exact.png"))
+
+
+def plant_run(original: Path, count: int) -> None:
+    """Write neighbouring slices beside a picture: each a pixel further to the side, alike but no copies."""
+    picture = Image.open(original).convert("L")
+    for number in range(count):
+        moved = Image.fromarray(np.roll(np.asarray(picture), number, axis=1))
+        moved.save(original.with_name(f"run_{number + 8}.png"))
+
+
 def test_splits_hold_every_image_once_and_every_class(knobs):
     prepare.main(knobs)
     splits = {name: dataset.read_manifest(name) for name in dataset.SPLITS}
@@ -46,6 +81,143 @@ def test_planted_copies_stay_in_one_split(knobs, source):
     holders = [name for name, sources in homes.items() if any("copy" in one or "gl_0001" in one for one in sources)]
     report = json.loads(dataset.REPORT.read_text())
     assert len(holders) == 1 and report["exact_duplicates"] == 4 and report["near_duplicates"] == 4
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("group_by", ["duplicates", "runs"])
+def test_copies_of_every_kind_never_cross_a_split(knobs, source, seed, group_by):
+    original = source / "meningioma" / "ph-me_0003.png"
+    plant_copies(original)
+    prepare.main(changed(knobs, seed=seed, group_by=group_by))
+    assert len(homes("copy-") | homes(original.stem)) == 1
+    report = read_report()
+    assert report["exact_duplicates"] == 1 and report["near_duplicates"] == 6 and report["largest_group"] >= 7
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_runs_never_cross_a_split(knobs, source, seed):
+    plant_run(source / "pituitary" / "ph-pi_0002.png", 6)
+    prepare.main(changed(knobs, seed=seed))
+    assert len(homes("/run_")) == 1
+
+
+def test_group_by_duplicates_joins_no_runs(knobs, source):
+    plant_run(source / "pituitary" / "ph-pi_0002.png", 6)
+    prepare.main(changed(knobs, group_by="duplicates"))
+    alone = read_report()
+    prepare.main(knobs)
+    joined = read_report()
+    assert (alone["group_by"], joined["group_by"]) == ("duplicates", "runs")
+    assert alone["runs_joined"] == 0 and alone["largest_group"] == 2 and alone["groups_by_class"]["pituitary"] == 11
+    assert joined["runs_joined"] >= 5 and joined["largest_group"] >= 7
+    for report in (alone, joined):
+        assert report["images"] == report["groups"] + report["near_duplicates"] + report["runs_joined"] == 30
+
+
+def test_runs_lie_within_one_source_folder(knobs, source, tmp_path):
+    shutil.copytree(source, tmp_path / "Testing")
+    plant_run(source / "glioma" / "ph-gl_0001.png", 4)
+    for number in (8, 10):
+        (source / "glioma" / f"run_{number}.png").rename(tmp_path / "Testing" / "glioma" / f"run_{number}.png")
+    scans = prepare.read_sources(changed(knobs, test_source=str(tmp_path / "Testing")).prepare, Path("images"))
+    names = [row.source for one in scans for row in one.rows]
+    groups = prepare.group(scans, knobs.prepare).final
+    assert len({groups[index] for index, name in enumerate(names) if "run_" in name}) == 4
+
+
+def test_blank_copies_are_equal_files_all_the_same(knobs, source):
+    for name in ("blank-1.png", "blank-4.png"):
+        Image.new("L", (64, 64), 90).save(source / "glioma" / name)
+    prepare.main(knobs)
+    assert len(homes("blank-")) == 1 and read_report()["near_duplicates"] == 1
+
+
+def test_the_report_counts_sizes_and_classes(knobs, source):
+    Image.open(source / "glioma" / "ph-gl_0001.png").resize((80, 40)).save(source / "glioma" / "wide.png")
+    prepare.main(knobs)
+    report = read_report()
+    assert report["sizes"] == {"64x64": 24, "80x40": 1}
+    assert report["groups"] == sum(report["groups_by_class"].values()) == 25 - report["near_duplicates"] - \
+        report["runs_joined"]
+
+
+def test_rare_sizes_are_counted_together():
+    features = np.ones((40, len(probe.NAMES)), np.float32)
+    features[:12, probe.NAMES.index("width")] = np.arange(100, 112)
+    counted = prepare.sizes(features)
+    assert list(counted)[0] == "1x1" and counted["1x1"] == 28
+    assert len(counted) == 11 and counted["other"] == 3 and sum(counted.values()) == 40
+
+
+def test_a_planted_border_shows_in_the_source_probe(knobs, tmp_path):
+    phantom.write_dataset(tmp_path / "more", 20, 64, 3)
+    prepare.main(changed(knobs, source=str(tmp_path / "more")))
+    before = read_report()["source_probe"]
+    for path in (tmp_path / "more" / "notumor").iterdir():
+        picture = Image.open(path).convert("L").crop((3, 3, 61, 61))
+        ImageOps.expand(picture, border=3, fill=255).save(path)
+    prepare.main(changed(knobs, source=str(tmp_path / "more")))
+    after = read_report()["source_probe"]
+    assert after["notumor_roc_auc"] == 1 > before["notumor_roc_auc"]
+    assert after["recall"]["notumor"] == 1 > before["recall"]["notumor"]
+    assert set(after) == {"accuracy", "majority_accuracy", "macro_f1", "notumor_roc_auc", "recall"}
+
+
+def test_the_probe_does_not_see_the_test_split(knobs):
+    scans = prepare.read_sources(knobs.prepare, Path("images"))
+    splits = prepare.split([row.in_group(index) for index, row in enumerate(scans[0].rows)], np.zeros(24, bool),
+                           knobs.prepare)
+    assert prepare.source_probe(splits, scans[0]) == prepare.source_probe(splits | {"test": []}, scans[0])
+
+
+def test_the_counts_are_those_of_the_manifests(knobs):
+    prepare.main(knobs)
+    with (prepare.REPORTS / "counts.csv").open(newline="") as file:
+        lines = list(csv.DictReader(file))
+    assert [(line["split"], line["label"]) for line in lines[:4]] == [("test", label) for label in contract.CLASSES]
+    for line in lines:
+        rows = [row for row in dataset.read_manifest(line["split"]) if row.label == line["label"]]
+        assert (int(line["images"]), int(line["groups"])) == (len(rows), len({row.group for row in rows}))
+
+
+def test_conflicts_are_listed_by_digest(knobs, source):
+    shutil.copy(source / "glioma" / "ph-gl_0001.png", source / "notumor" / "same.png")
+    prepare.main(knobs)
+    text = (prepare.REPORTS / "label_conflicts.csv").read_text()
+    lines = list(csv.DictReader(text.splitlines()))
+    assert {line["label"] for line in lines} >= {"glioma", "notumor"} and len({line["group"] for line in lines}) == 1
+    assert read_report()["label_conflicts"] == 1 and "ph-gl" not in text and "same" not in text
+    digests = {row.digest for name in dataset.SPLITS for row in dataset.read_manifest(name)}
+    assert list(lines[0]) == ["group", "label", "digest"] and all(line["digest"] in digests for line in lines)
+
+
+def test_at_most_twenty_conflicts_are_listed():
+    rows = [dataset.Row("", label, number, f"{number}", "") for number in range(30) for label in ("glioma", "notumor")]
+    assert len({line.split(",")[0] for line in prepare.conflicts_csv(rows).splitlines()[1:]}) == 20
+    assert prepare.conflicts_csv(rows[::2]) == "group,label,digest\n"
+
+
+def test_the_weakest_pairs_of_both_kinds_come_first():
+    thumbnails = np.random.default_rng(0).random((40, 32, 32), np.float32)
+    vectors = grouping.unit_vectors(thumbnails)
+    pairs = {"picture": np.stack([np.arange(20), np.arange(20) + 20]), "run": np.array([[0], [1]])}
+    shown = prepare.weakest(vectors, pairs, 8)
+    alike = grouping.likeness(vectors, pairs["picture"])
+    assert [pair.likeness for pair in shown] == sorted(pair.likeness for pair in shown)
+    assert [pair.likeness for pair in shown if pair.kind == "picture"] == np.sort(alike)[:4].tolist()
+    assert [(pair.first, pair.second) for pair in shown if pair.kind == "run"] == [(0, 1)]
+
+
+def test_figures_are_the_same_bytes_again_and_are_there_without_pairs(knobs, source):
+    prepare.main(changed(knobs, group_by="duplicates"))
+    pictures = [prepare.REPORTS / name for name in ("counts.png", "duplicates.png")]
+    empty = [path.read_bytes() for path in pictures]
+    plant_copies(source / "glioma" / "ph-gl_0001.png")
+    prepare.main(changed(knobs, group_by="duplicates"))
+    first = [path.read_bytes() for path in pictures]
+    prepare.main(changed(knobs, group_by="duplicates"))
+    assert [path.read_bytes() for path in pictures] == first
+    assert all(one != other and one.startswith(b"\x89PNG") for one, other in zip(empty, first, strict=True))
 
 
 def test_the_same_seed_splits_the_same_way(knobs):

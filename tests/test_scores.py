@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from sklearn import metrics
 
 from imaging import contract
 from stages import evaluate, scores
@@ -18,8 +19,73 @@ def test_scores_by_hand():
     assert result["classes"]["glioma"]["precision"] == pytest.approx(1 / 2)
     assert result["classes"]["meningioma"]["precision"] == pytest.approx(2 / 3)
     assert result["classes"]["pituitary"]["recall"] == pytest.approx(1 / 2)
-    assert result["classes"]["notumor"] == {"precision": 1, "recall": 1, "f1": 1, "roc_auc": 1, "images": 2}
+    assert result["balanced_accuracy"] == result["macro_recall"] == pytest.approx((1 / 2 + 1 + 1 + 1 / 2) / 4)
+    assert result["classes"]["notumor"] == {"precision": 1, "recall": 1, "specificity": 1, "f1": 1, "roc_auc": 1,
+                                            "pr_auc": 1, "images": 2}
     assert result["macro_f1"] == pytest.approx((0.5 + 0.8 + 1 + 2 / 3) / 4)
+
+
+def test_specificity_is_the_share_of_other_images_that_are_left_alone():
+    classes = scores.scores(LABELS, PROBABILITIES)["classes"]
+    assert [classes[label]["specificity"] for label in contract.CLASSES] == pytest.approx([5 / 6, 5 / 6, 1, 1])
+
+
+def test_brier_and_nll_by_hand():
+    result = scores.scores(LABELS, PROBABILITIES)
+    right, wrong = 0.225**2 + 3 * 0.075**2, 0.775**2 + 0.925**2 + 2 * 0.075**2
+    assert result["brier"] == pytest.approx((6 * right + 2 * wrong) / 8)
+    assert result["nll"] == pytest.approx(-(6 * np.log(0.775) + 2 * np.log(0.075)) / 8)
+
+
+def test_brier_ends_at_two_and_nll_stays_finite():
+    result = scores.probabilistic(np.array([0]), np.array([[0.0, 1.0, 0.0, 0.0]]), np.ones((1, 1)))
+    assert result["brier"] == [2] and result["nll"] == pytest.approx(-np.log(1e-12))
+
+
+def test_calibration_error_by_hand():
+    # Two bins: (5/15, 6/15] holds 0.36 right and 0.40 wrong, (11/15, 12/15] holds 0.75 right and 0.79 right.
+    tops, labels = np.array([0.36, 0.40, 0.75, 0.79]), np.array([0, 1, 0, 0])
+    probabilities = np.concatenate([tops[:, None], np.repeat((1 - tops[:, None]) / 3, 3, axis=1)], axis=1)
+    error = scores.calibration_error(labels, probabilities, np.ones((1, 4)))
+    assert error[0] == pytest.approx(2 / 4 * abs(0.5 - 0.38) + 2 / 4 * abs(1 - 0.77))
+    bins = scores.reliability(labels, probabilities)
+    assert bins["images"][[5, 11]].tolist() == [2, 2] and bins["images"].sum() == 4
+    assert bins["accuracy"][5] == 0.5 and bins["confidence"][11] == pytest.approx(0.77)
+    assert np.isnan(bins["accuracy"][0])
+
+
+def test_a_bin_ends_with_its_upper_edge():
+    assert scores.bins_of(np.array([0.0, 1 / 15, 1 / 15 + 1e-9, 1.0])).tolist() == [0, 0, 1, 14]
+
+
+def test_areas_by_hand():
+    # Ranks: hit, alarm, hit, alarm: 3 of 4 pairs in order; precision 1/1 and 2/3 at the hits.
+    roc, precision = scores.area(np.array([True, False, True, False]), np.array([4.0, 3, 2, 1]), np.ones((1, 4)))
+    assert roc[0] == pytest.approx(3 / 4) and precision[0] == pytest.approx((1 + 2 / 3) / 2)
+
+
+def test_areas_are_scikit_learns_with_ties_and_weights():
+    rng = np.random.default_rng(1)
+    positive, score = rng.random(60) < 0.4, rng.integers(0, 8, 60) / 8
+    weights = rng.integers(0, 4, (3, 60)).astype(float)
+    roc, precision = scores.area(positive, score, weights)
+    for row, one in enumerate(weights):
+        assert roc[row] == pytest.approx(metrics.roc_auc_score(positive, score, sample_weight=one))
+        assert precision[row] == pytest.approx(metrics.average_precision_score(positive, score, sample_weight=one))
+
+
+def test_a_weight_of_two_is_an_image_twice():
+    weights = np.array([2.0, 1, 1, 3, 1, 1, 1, 0])
+    twice = np.repeat(np.arange(8), weights.astype(int))
+    weighted = scores.first(scores.measure(LABELS, PROBABILITIES, weights[None]))
+    repeated = scores.first(scores.measure(LABELS[twice], PROBABILITIES[twice], np.ones((1, len(twice)))))
+    assert weighted.pop("classes")["glioma"] == pytest.approx(repeated.pop("classes")["glioma"])
+    assert weighted == pytest.approx(repeated)
+
+
+def test_areas_without_a_class_have_no_value():
+    roc, precision = scores.area(np.array([True, True]), np.array([0.1, 0.2]), np.ones((1, 2)))
+    assert np.isnan(roc[0]) and np.isnan(precision[0])
 
 
 def test_a_class_that_is_never_predicted_scores_zero():

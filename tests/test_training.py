@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from stages import command, dataset, training
+from stages import command, dataset, optimizer, training
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_the_best_weights_are_kept_and_early_stopping_stops(images, tiny):
     knobs = replace(tiny.train, early_stopping_patience=1)
     # A rate this high makes the loss worse at once.
     rows = training.fit(one, [phase(epochs=20, lr=5.0)], images, knobs, "train_test", "k")
-    training.compile_network(one, 1.0)
+    optimizer.compile_network(one, 1.0, tiny.train)
     loss = one.evaluate(dataset.batches(images["validation"], 8), verbose=0, return_dict=True)["loss"]
     assert len(rows) < 20 and loss == pytest.approx(min(row["val_loss"] for row in rows), rel=1e-4)
 

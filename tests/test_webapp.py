@@ -15,8 +15,9 @@ from PIL import Image
 from werkzeug.datastructures import FileStorage, MultiDict
 from werkzeug.test import encode_multipart
 
+import client
 from imaging import CODES, contract, decode
-from webapp import create_app, errors, page, security
+from webapp import create_app, errors, page, security, views
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
@@ -302,6 +303,25 @@ def test_every_name_of_the_contract_has_a_title():
     assert set(page.TITLES) == {*contract.NETWORKS, *contract.CLASSES}
 
 
+@pytest.mark.parametrize(("served", "expected"), [
+    ({contract.REVIEW_THRESHOLD: "0.8"}, 0.8), ({contract.REVIEW_THRESHOLD: "1.000000"}, 1.0), ({}, None),
+    ({contract.REVIEW_THRESHOLD: "high"}, None), ({contract.REVIEW_THRESHOLD: "nan"}, None),
+    ({contract.REVIEW_THRESHOLD: "80"}, None)])
+def test_the_review_threshold_is_a_probability_or_unknown(served, expected):
+    assert page.review_threshold(served) == expected
+
+
+@pytest.mark.parametrize(("served", "expected"), [
+    ({contract.REVIEW_THRESHOLD: "0.6"}, False), ({contract.REVIEW_THRESHOLD: "0.7"}, True), ({}, True)])
+def test_low_confidence_or_no_threshold_needs_a_review(dead_port, monkeypatch, served, expected):
+    monkeypatch.setattr(views, "served_facts", lambda model: served)
+    shares = dict(zip(contract.CLASSES, (0.1, 0.65, 0.05, 0.2), strict=True))
+    with create_app({"TRITON_URL": dead_port}).test_request_context():
+        answer = views.describe(client.Prediction("custom", "meningioma", 0.65, shares))
+        shown = page.render(result=answer)
+    assert answer["needs_review"] is expected and ('id="review"' in shown) is expected
+
+
 PROVENANCE = [
     ({"data": {"source": "phantom"}, "git_revision": "0123456789abcdef"}, ("phantom", "0123456789")),
     ({"git_revision": "0123456789abcdef+changes"}, (None, "0123456789+changes")),
@@ -319,6 +339,14 @@ def test_provenance_is_read_from_the_model_repository(dead_port, tmp_path, facts
     with create_app({"TRITON_URL": dead_port, "MODEL_REPOSITORY": str(tmp_path)}).app_context():
         network = page.networks(False, dict.fromkeys(contract.NETWORKS, False))[0]
     assert (network.data_source, network.revision) == expected
+
+
+@pytest.mark.parametrize(("facts", "expected"), [
+    ({"test_scores": {"macro_f1": 0.91234, "intervals": {"macro_f1": [0.8871, 0.9342]}}}, "0.912 (0.887-0.934)"),
+    ({"test_scores": {"macro_f1": 0.91234}}, "0.912"), ({"test_scores": None}, ""), ({"test_scores": {}}, ""),
+    ({"test_scores": {"macro_f1": "high"}}, ""), ({}, "")])
+def test_the_page_shows_the_score_with_its_interval(facts, expected):
+    assert page.test_score(facts) == expected
 
 
 def test_the_environment_configures_and_the_argument_wins(monkeypatch):

@@ -19,14 +19,17 @@ TRUSTED_SECONDS = 5.0
 
 
 def readiness() -> tuple[bool, dict[str, bool]]:
-    """Ask Triton whether it lives and which networks it calls ready; silence counts as no."""
+    """Ask Triton whether it lives and which of the networks that it holds are ready.
+
+    When it does not answer, or holds no network, every network of the contract counts as not ready.
+    """
     status = current_app.extensions["status"]
     try:
         live = status.is_live()
         models = status.models() if live else {}
     except client.ClientError:
         live, models = False, {}
-    return live, {name: bool(models.get(name)) for name in contract.NETWORKS}
+    return live, models or dict.fromkeys(contract.NETWORKS, False)
 
 
 def canaries() -> tuple[bool, dict[str, bool]]:
@@ -38,7 +41,7 @@ def canaries() -> tuple[bool, dict[str, bool]]:
     with kept["lock"]:
         if time.monotonic() - kept["asked"] >= TRUSTED_SECONDS:
             live, ready = readiness()
-            kept["answer"] = live, {name: ready[name] and answers(name) for name in contract.NETWORKS}
+            kept["answer"] = live, {name: is_ready and answers(name) for name, is_ready in ready.items()}
             kept["asked"] = time.monotonic()
         return kept["answer"]
 

@@ -28,13 +28,16 @@ class Network:
 
     Attributes:
         name: its name in the contract. ready: whether Triton answers for it. data_source: the data set it was trained
-        on, None if unknown. revision: short Git revision of the code that trained it, None if unknown.
+        on, None if unknown. revision: short Git revision of the code that trained it, None if unknown. exported: the
+        day, YYYY-MM-DD, and macro_f1: on its test split, with its 95 % interval where known; "" if unknown.
     """
 
     name: str
     ready: bool
     data_source: str | None
     revision: str | None
+    exported: str = ""
+    macro_f1: str = ""
 
     @property
     def is_phantom(self) -> bool:
@@ -42,12 +45,21 @@ class Network:
         return self.data_source == contract.PHANTOM
 
 
-def data_source(model: str) -> str | None:
-    """Return the name of the data set that a network was trained on, from Triton; None if it cannot be told."""
+def served_facts(model: str) -> dict[str, str]:
+    """Return what Triton knows of a network, such as contract.DATA_SOURCE; {} if it cannot be told."""
     try:
-        return current_app.extensions["status"].describe(model).get(contract.DATA_SOURCE)
+        return current_app.extensions["status"].describe(model)
     except client.ClientError:
+        return {}
+
+
+def review_threshold(facts: dict[str, str]) -> float | None:
+    """Return the confidence in [0, 1] below which a person must look; None if the served model does not say."""
+    try:
+        threshold = float(facts[contract.REVIEW_THRESHOLD])
+    except (KeyError, ValueError):
         return None
+    return threshold if 0.0 <= threshold <= 1.0 else None
 
 
 def provenance(model: str) -> dict:
@@ -66,12 +78,18 @@ def provenance(model: str) -> dict:
 
 
 def networks(live: bool, ready: dict[str, bool]) -> list[Network]:
-    """Describe every network of the contract; the training data come from Triton, from the files if it is down."""
+    """Describe the networks; the training data come from Triton, from the files if it is down.
+
+    Args:
+        live: whether Triton answers.
+        ready: what Triton holds, see webapp.health.readiness.
+    """
     described = []
-    for name in contract.NETWORKS:
+    for name in ready:
         facts = provenance(name)
-        source = data_source(name) if live else None
-        described.append(Network(name, ready[name], source or recorded_source(facts), revision(facts)))
+        source = served_facts(name).get(contract.DATA_SOURCE) if live else None
+        described.append(Network(name, ready[name], source or recorded_source(facts), revision(facts),
+                                 str(facts.get("exported") or "")[:10], test_score(facts)))
     return described
 
 
@@ -79,6 +97,20 @@ def recorded_source(facts: dict) -> str | None:
     """Return the data set named in a provenance file, None without one."""
     data = facts.get("data")
     return data.get("source") if isinstance(data, dict) else None
+
+
+def test_score(facts: dict) -> str:
+    """Return the macro F1 on the test split in a provenance file, as 0.912 (0.887-0.934); "" without one."""
+    try:
+        scores = facts["test_scores"]
+        value = f"{float(scores['macro_f1']):.3f}"
+    except (KeyError, TypeError, ValueError):
+        return ""
+    try:
+        low, high = map(float, scores["intervals"]["macro_f1"])
+    except (KeyError, TypeError, ValueError):
+        return value
+    return f"{value} ({low:.3f}-{high:.3f})"
 
 
 def revision(facts: dict) -> str | None:

@@ -9,7 +9,7 @@ from imaging import contract
 from webapp.errors import RETRY_SECONDS, TRY_AGAIN, Refused, wants_page
 from webapp.health import canaries
 from webapp.journal import request_id
-from webapp.page import data_source, render
+from webapp.page import render, review_threshold, served_facts
 from webapp.uploads import chosen_model, read_upload
 
 blueprint = Blueprint("views", __name__)
@@ -38,9 +38,9 @@ def health():
 
     `?model=custom` asks about one network only.
     """
-    asked = [chosen_model({"model": [request.args["model"]]})] if "model" in request.args else contract.NETWORKS
     live, answering = canaries()
-    models = {name: answering[name] for name in asked}
+    asked = [chosen_model({"model": [request.args["model"]]})] if "model" in request.args else answering
+    models = {name: answering.get(name, False) for name in asked}
     healthy = live and all(models.values())
     body = {"status": "ok" if healthy else "unavailable", "triton": live, "models": models, "request_id": request_id()}
     response = jsonify(body)
@@ -63,7 +63,12 @@ def slot():
 
 
 def describe(prediction: client.Prediction) -> dict:
-    """Return the JSON answer for a prediction: probabilities rounded to 4 digits, in the order of the classes."""
+    """Return the JSON answer for a prediction: probabilities rounded to 4 digits, in the order of the classes.
+
+    A person must look when the confidence is below the served model's threshold, or when it names none.
+    """
+    facts = served_facts(prediction.model)
+    threshold = review_threshold(facts)
     probabilities = {name: round(float(prediction.probabilities[name]), DIGITS) for name in contract.CLASSES}
     return {
         "success": True,
@@ -71,7 +76,9 @@ def describe(prediction: client.Prediction) -> dict:
         "confidence": round(float(prediction.confidence), DIGITS),
         "all_probabilities": probabilities,
         "model_type": prediction.model,
-        "data_source": data_source(prediction.model),
+        "needs_review": threshold is None or prediction.confidence < threshold,
+        "review_threshold": threshold,
+        "data_source": facts.get(contract.DATA_SOURCE),
         "disclaimer": contract.DISCLAIMER,
         "request_id": request_id(),
     }

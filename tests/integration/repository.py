@@ -6,6 +6,7 @@ from pathlib import Path
 from imaging import contract
 
 SIZE, MAX_BATCH_SIZE = 32, 8
+FACTS = {contract.DATA_SOURCE: contract.PHANTOM, contract.REVIEW_THRESHOLD: "0.5"}
 
 
 def write(folder: Path) -> None:
@@ -17,7 +18,7 @@ def write(folder: Path) -> None:
         _finish(folder / network, lambda saved, seed=seed: export.save_network(_network(seed), SIZE, saved))
         ensemble = folder / contract.ensemble(network)
         (ensemble / export.VERSION).mkdir(parents=True)
-        config = export.ensemble_config(network, contract.PHANTOM, MAX_BATCH_SIZE)
+        config = export.ensemble_config(network, FACTS, MAX_BATCH_SIZE)
         files.write_text(ensemble / "config.pbtxt", config)
         for target in (folder / network, ensemble):
             files.write_text(target / export.LABELS, export.LABELS_TEXT)

@@ -20,6 +20,7 @@ from imaging import contract, decode
 from serving.errors import ServingError
 from serving.server import SHARED_MEMORY, Server
 from serving.supervisor import Signals, supervise
+from tests.integration.repository import FACTS
 
 ROOT = Path(__file__).parents[2]
 CLOSE = 1e-5
@@ -121,7 +122,7 @@ def test_a_batch_of_images_in_one_request(server, directly, scans):
 def test_the_server_describes_itself(classifier):
     assert classifier.is_live()
     assert classifier.models() == dict.fromkeys(contract.NETWORKS, True)
-    assert classifier.describe("custom") == {contract.DATA_SOURCE: contract.PHANTOM}
+    assert classifier.describe("custom") == FACTS
 
 
 def test_dangerous_interfaces_are_closed(server):

@@ -4,6 +4,7 @@ import http.client
 import io
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -22,12 +23,13 @@ from werkzeug.test import encode_multipart
 import client
 from imaging import contract
 from serving.server import Server
+from tests.integration.repository import FACTS
 from webapp import health
 
 REQUIRED = ["success", "predicted_class", "confidence", "all_probabilities", "model_type"]
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "gunicorn", "-c", "webapp/gunicorn.conf.py", "webapp:create_app()"]
-FURTHER = ["data_source", "disclaimer", "request_id"]
+FURTHER = ["needs_review", "review_threshold", "data_source", "disclaimer", "request_id"]
 
 
 @contextmanager
@@ -121,6 +123,8 @@ def test_the_answer_is_that_of_the_client(site, classifier, model):
     assert answer["all_probabilities"] == pytest.approx(expected.probabilities, abs=1e-4)
     assert answer["confidence"] == max(answer["all_probabilities"].values())
     assert answer["data_source"] == contract.PHANTOM
+    assert answer["review_threshold"] == float(FACTS[contract.REVIEW_THRESHOLD])
+    assert answer["needs_review"] is (expected.confidence < answer["review_threshold"])
     assert answer["request_id"] == headers["X-Request-ID"]
 
 
@@ -155,6 +159,18 @@ def test_health_notices_what_triton_does_not(repository):
         assert client.Classifier(broken.url).models() == dict.fromkeys(contract.NETWORKS, True)
     assert (status, answer["triton"]) == (503, True)
     assert answer["models"] == dict.fromkeys(contract.NETWORKS, False)
+
+
+def test_a_repository_may_hold_one_network_only(repository, tmp_path):
+    for name in (contract.PREPROCESS, "custom", contract.ensemble("custom")):
+        shutil.copytree(repository / name, tmp_path / name)
+    with Server(tmp_path) as half, published(half.url) as site:
+        status, _, answer = ask(site, "GET", "/health")
+        assert (status, answer["models"]) == (200, {"custom": True})
+        assert ask(site, "GET", "/health?model=resnet50")[0] == 503
+        assert predict(site, encoded("L", "PNG"))[0] == 200
+        status, _, answer = predict(site, encoded("L", "PNG"), model="resnet50")
+        assert (status, answer["code"]) == (404, "unknown_model")
 
 
 def test_a_body_of_50_mb_gets_an_answer_and_no_reset(site):

@@ -1,0 +1,185 @@
+"""The stage as a whole, on a few phantoms with untrained networks; and the model card."""
+
+import json
+import re
+from dataclasses import replace
+
+import keras
+import numpy as np
+import pytest
+
+from docs.results import table
+from imaging import contract
+from stages import calibration, card, dataset, evaluate, files, intervals, prepare, training
+
+HISTORY = [{"epoch": 1, "phase": "all"} | {key: 0.5 for key in training.COLUMNS if key not in ("epoch", "phase")}]
+
+
+def network(seed: int) -> keras.Model:
+    keras.utils.set_random_seed(seed)
+    pixels = keras.Input((None, None, 3))
+    x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 5, strides=3, activation="relu")(pixels))
+    head = keras.layers.Dense(4, "softmax", kernel_initializer=keras.initializers.RandomNormal(stddev=20.0))
+    return keras.Model(pixels, head(x))
+
+
+def trained(folder) -> None:
+    """Put small networks and their reports where training would."""
+    for seed, stage in enumerate(evaluate.MODELS.values()):
+        stage.MODEL.parent.mkdir(exist_ok=True)
+        network(seed).save(stage.MODEL)
+        reports = folder / "reports" / stage.STAGE
+        files.write_text(reports / "history.csv", training.history_csv(HISTORY))
+        record = {"parameters": 12345, "weights": "none", "epochs": 7, "best_epoch": 6}
+        files.write_json(reports / "metrics.json", record)
+
+
+@pytest.fixture(scope="module")
+def workplace(tiny, tmp_path_factory):
+    """A folder where prepare and evaluate have run; four test images also count as duplicates of training images."""
+    folder = tmp_path_factory.mktemp("evaluate")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        prepare.main(tiny)
+        trained(folder)
+        dataset.write_manifest(dataset.FOLDER / "test_duplicates.csv", dataset.read_manifest("train")[:4])
+        evaluate.main(replace(tiny, evaluate=replace(tiny.evaluate, bootstrap=50)))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def results(workplace) -> dict:
+    return json.loads((workplace / "reports/evaluate/metrics.json").read_text())
+
+
+def test_every_score_has_an_interval_around_it(results):
+    for name in evaluate.MODELS:
+        one = results[name]
+        ranges = one["intervals"]
+        assert set(ranges) == set(one) - {"intervals", "temperature", "as_published"}
+        for label, values in one["classes"].items():
+            assert set(ranges["classes"][label]) == set(values) - {"images"}
+        assert all(ranges[key][0] <= one[key] <= ranges[key][1] for key in ("accuracy", "macro_f1", "nll", "brier"))
+
+
+def test_the_decision_is_what_validation_says(workplace, results, tiny):
+    decisions = json.loads((workplace / evaluate.DECISIONS).read_text())
+    for name, decision in decisions.items():
+        assert results[name]["temperature"] == decision["temperature"]
+        assert decision["reached"] == (decision["review_threshold"] < 1)
+        assert decision["accepted_error"] == tiny.evaluate.accepted_error
+        if decision["reached"]:
+            assert decision["validation_error_of_accepted"] <= decision["accepted_error"]
+
+
+def test_predictions_and_scores_are_those_after_temperature(workplace, results):
+    lines = (workplace / "reports/evaluate/custom/predictions.csv").read_text().splitlines()[1:]
+    values = np.array([[float(one) for one in line.split(",")[3:]] for line in lines])
+    labels = np.array([contract.CLASSES.index(line.split(",")[1]) for line in lines])
+    assert -np.log(values[np.arange(len(labels)), labels]).mean() == pytest.approx(results["custom"]["nll"], abs=1e-3)
+    assert results["custom"]["uncalibrated"]["nll"] != results["custom"]["nll"]
+
+
+def test_the_published_test_counts_its_duplicates(workplace, results):
+    clean, published = results["custom"], results["custom"]["as_published"]
+    count = sum(one["images"] for one in clean["classes"].values())
+    assert count == results["images"] and sum(one["images"] for one in published["classes"].values()) == count + 4
+    assert "intervals" in published and "as published" in (workplace / "reports/evaluate/report.txt").read_text()
+
+
+def test_without_duplicates_or_bootstrap_there_is_neither(workplace, tiny, monkeypatch, tmp_path):
+    monkeypatch.chdir(workplace)
+    monkeypatch.setattr(evaluate, "REPORTS", tmp_path)
+    monkeypatch.setattr(evaluate, "DECISIONS", tmp_path / "decision.json")
+    monkeypatch.setattr(evaluate, "CARD", tmp_path / "card.md")
+    monkeypatch.setattr(evaluate, "DUPLICATES", "empty")
+    dataset.write_manifest(dataset.FOLDER / "empty.csv", [])
+    evaluate.main(replace(tiny, evaluate=replace(tiny.evaluate, bootstrap=0)))
+    one = json.loads((tmp_path / "metrics.json").read_text())["custom"]
+    assert "as_published" not in one and "intervals" not in one
+    assert "No intervals were computed" in (tmp_path / "card.md").read_text()
+
+
+def test_figures_and_tables_are_written(workplace):
+    names = {"predictions.csv", "roc.csv", "reliability.csv", "risk_coverage.csv", "confusion.png", "roc.png",
+             "reliability.png", "risk_coverage.png", "failures.png", "learning_curves.png"}
+    for name in evaluate.MODELS:
+        assert {path.name for path in (workplace / "reports/evaluate" / name).iterdir()} == names
+
+
+def test_a_csv_keeps_whole_numbers_whole():
+    text = evaluate.columns_csv({"images": np.array([2, 10]), "risk": np.array([0.25, 1 / 3])}, 2)
+    assert text == "images,risk\n2,0.25\n10,0.33\n"
+
+
+def test_the_worst_errors_are_the_surest():
+    probabilities = np.array([[0.6, 0.4, 0, 0], [0.9, 0.1, 0, 0], [0.2, 0.8, 0, 0], [1, 0, 0, 0]])
+    assert evaluate.worst_errors(np.array([1, 1, 0, 0]), probabilities).tolist() == [1, 2, 0]
+    assert evaluate.worst_errors(np.array([1, 1, 0, 0]), probabilities, limit=1).tolist() == [1]
+
+
+def test_no_errors_make_a_figure_too(tmp_path):
+    images = dataset.Images(np.zeros((4, 8, 8, 1), np.uint8), np.arange(4))
+    evaluate.write_failures(tmp_path / "failures.png", "title", images, np.eye(4))
+    assert (tmp_path / "failures.png").stat().st_size > 1000
+
+
+def written(folder) -> dict:
+    """Return the arguments of the card from the files of a run."""
+    def read(name):
+        return json.loads((folder / "reports" / name).read_text())
+
+    runs = {name: read(f"{stage.STAGE}/metrics.json") for name, stage in evaluate.MODELS.items()}
+    return {"data": read("prepare/data.json"), "runs": runs, "results": read("evaluate/metrics.json"),
+            "decisions": read("evaluate/decision.json")}
+
+
+def test_the_card_is_that_of_the_files(workplace):
+    assert (workplace / "MODEL_CARD.md").read_text() == card.card(**written(workplace))
+
+
+def test_the_card_holds_the_numbers_of_the_files(workplace):
+    facts = written(workplace)
+    text = card.card(**facts)
+    for name, one in facts["results"].items():
+        if isinstance(one, dict):
+            assert all(intervals.shown(one, key) in text for key in card.OVERALL)
+            assert f"{facts['decisions'][name]['temperature']:.3f}" in text
+    assert "12,345" in text and facts["data"]["digest"] in text and contract.DISCLAIMER in text
+
+
+def test_the_table_of_readme_shows_the_intervals(workplace, results):
+    row = next(line for line in table(workplace).splitlines() if line.startswith("| custom"))
+    accuracy, macro_f1, _, error = row.strip(" |").split(" | ")[-4:]
+    assert accuracy == intervals.shown(results["custom"], "accuracy") and "(" in accuracy and "(" in macro_f1
+    assert error == f"{results['custom']['ece']:.3f}"
+
+
+def test_the_card_warns_of_phantoms_only_when_they_are(workplace):
+    facts = written(workplace)
+    real = facts | {"data": facts["data"] | {"source": "dataset/Training"}}
+    assert "say nothing about patients" in card.card(**facts)
+    assert "phantom" not in card.card(**real) and "The ids of the patients are lost" in card.card(**real)
+
+
+def test_the_card_shows_the_source_probe_when_there_is_one(workplace):
+    facts = written(workplace)
+    probe = {"accuracy": 0.731, "macro_f1": 0.702, "recall": dict.fromkeys(contract.CLASSES, 0.613),
+             "majority_accuracy": 0.251, "notumor_roc_auc": 0.987}
+    data = {key: value for key, value in facts["data"].items() if key != "source_probe"}
+    assert "## Source probe" not in card.card(**facts | {"data": data})
+    text = card.card(**facts | {"data": data | {"source_probe": probe}})
+    assert all(number in text for number in ("0.731", "0.702", "0.613", "0.251", "0.987"))
+
+
+def test_the_card_says_when_no_threshold_was_found(workplace):
+    facts = written(workplace)
+    never = {"review_threshold": 1.0, "reached": False, "validation_coverage": 0.0,
+             "validation_error_of_accepted": None}
+    text = card.card(**facts | {"decisions": {name: one | never for name, one in facts["decisions"].items()}})
+    assert len(re.findall("Every image needs a review", text)) == 2
+
+
+def test_what_was_decided_is_said():
+    decision = calibration.decide(np.zeros(4, int), np.tile([0.2, 0.6, 0.1, 0.1], (4, 1)), 0.02)
+    assert "every image needs a review" in evaluate.decision_text(decision)
