@@ -148,11 +148,13 @@ def save_network(network: keras.Model, size: int, folder: Path, decision: dict =
         decision: `temperature` and `average_flip`, see stages/answer.py.
     """
     served = answer.answer(network, decision["average_flip"], decision["temperature"])
-    archive = keras.export.ExportArchive()
-    archive.track(network)
     spec = tf.TensorSpec([None, size, size, preprocess.CHANNELS], tf.float32, name=contract.PIXELS)
-    archive.add_endpoint("serve", lambda pixels: {contract.PROBABILITIES: served(pixels)}, [spec])
-    archive.write_out(str(folder), verbose=False)
+    module = tf.Module()
+    module.serve = tf.function(lambda pixels: {contract.PROBABILITIES: served(pixels)}, input_signature=[spec],
+                               autograph=False)
+    # keras.export.ExportArchive writes every weight twice.
+    module.weights = list(module.serve.get_concrete_function().variables)
+    tf.saved_model.save(module, str(folder), signatures={"serving_default": module.serve})
 
 
 def save_preprocess(size: int, folder: Path) -> None:

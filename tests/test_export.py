@@ -122,6 +122,12 @@ def test_bytes_to_probabilities_without_keras(workplace, monkeypatch):
     assert np.allclose(got, served("custom", pixels), atol=1e-5)
 
 
+def test_weights_are_stored_once(workplace):
+    stored = (workplace / export.REPOSITORY / "custom/1" / export.SAVED_MODEL / "variables/variables.data-00000-of-00001")
+    weights = 4 * network(0).count_params()
+    assert weights <= stored.stat().st_size < 1.5 * weights + 2000
+
+
 def test_provenance_travels_with_the_version(workplace):
     folder = workplace / export.REPOSITORY / "custom" / "1"
     facts = json.loads((folder / "provenance.json").read_text())

@@ -1,0 +1,65 @@
+"""The published network: whole in the remote inside Git, with facts that belong to it."""
+
+import csv
+import hashlib
+import json
+
+import pytest
+import yaml
+
+from imaging import contract
+from tests.conftest import PROJECT
+
+HERE = PROJECT / "published"
+POINTER = yaml.safe_load((HERE / "model_repository.dvc").read_text())["outs"][0]
+OBJECTS = HERE / "remote/files/md5"
+
+
+def content(md5: str) -> bytes:
+    """Return an object of the remote; its name is checked."""
+    data = (OBJECTS / md5[:2] / md5[2:]).read_bytes()
+    assert hashlib.md5(data).hexdigest() == md5.removesuffix(".dir")
+    return data
+
+
+@pytest.fixture(scope="module")
+def model_files() -> dict[str, bytes]:
+    """The published model repository by relative path, read from the remote."""
+    return {entry["relpath"]: content(entry["md5"]) for entry in json.loads(content(POINTER["md5"]))}
+
+
+@pytest.fixture(scope="module")
+def provenance(model_files) -> dict:
+    return json.loads(model_files["custom/1/provenance.json"])
+
+
+def test_the_remote_holds_this_version_and_nothing_else(model_files):
+    stored = [path for path in OBJECTS.rglob("*") if path.is_file()]
+    assert len(stored) == len(set(model_files.values())) + 1
+    assert sum(path.stat().st_size for path in stored) <= 25_000_000
+
+
+def test_the_files_are_those_that_export_wrote(model_files, provenance):
+    assert provenance["files"] == {name.removeprefix("custom/1/"): hashlib.sha256(data).hexdigest()
+                                   for name, data in model_files.items()
+                                   if name.startswith("custom/1/") and "provenance" not in name}
+
+
+def test_it_was_trained_on_real_images_and_names_no_private_path(provenance):
+    assert provenance["data"]["source"] != contract.PHANTOM
+    assert not provenance["params"]["prepare"]["source"].startswith("/")
+    assert provenance["params"] == yaml.safe_load((HERE / "run/params.yaml").read_text())
+
+
+def test_the_scores_are_those_of_the_predictions(provenance):
+    metrics = json.loads((HERE / "run/reports/evaluate/metrics.json").read_text())["custom"]
+    with (HERE / "run/reports/evaluate/custom/predictions.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    right = sum(row["actual"] == row["predicted"] for row in rows) / len(rows)
+    assert metrics == provenance["test_scores"] and metrics["accuracy"] == pytest.approx(right, abs=1e-6)
+    assert len(rows) == sum(provenance["data"]["splits"]["test"].values())
+
+
+def test_no_picture_of_a_patient_is_published():
+    names = {path.name for path in (HERE / "run").rglob("*.png")}
+    assert names and names.isdisjoint({"failures.png", "duplicates.png"})
