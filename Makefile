@@ -41,7 +41,7 @@ serve: $(VENV)/.runtime
 		$(BIN)/gunicorn -c webapp/gunicorn.conf.py 'webapp:create_app()'
 
 serve-published: $(VENV)/.runtime
-	$(BIN)/dvc pull --quiet published/model_repository
+	$(BIN)/dvc pull --quiet -r published published/model_repository
 	PORT=$(PORT) MODEL_REPOSITORY=published/model_repository \
 		$(BIN)/python -m serving --repository published/model_repository -- \
 		$(BIN)/gunicorn -c webapp/gunicorn.conf.py 'webapp:create_app()'

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from geventhttpclient.response import HTTPConnectionClosed
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
+from tritonclient.utils import InferenceServerException
 
 from client.connections import Connections
 from client.errors import BadImage, ClientError, ServerError, ServerUnavailable, translated, unknown_model
@@ -102,9 +103,8 @@ class Classifier:
         """
 
         def ready(client: InferenceServerClient) -> dict[str, bool]:
-            held = {entry["name"] for entry in client.get_model_repository_index()}
-            return {name: client.is_model_ready(contract.ensemble(name)) for name in contract.NETWORKS
-                    if contract.ensemble(name) in held}
+            states = {name: client.is_model_ready(contract.ensemble(name)) for name in contract.NETWORKS}
+            return {name: state for name, state in states.items() if state or _is_held(client, contract.ensemble(name))}
 
         return self._call(ready, "", time.monotonic() + self.timeout)
 
@@ -174,6 +174,15 @@ class Classifier:
             detail = f"labels of {contract.ensemble(model)}: {served}; expected: {contract.CLASSES}"
             raise ServerError("The served model names its classes differently from this program.", detail=detail)
         self._checked[model] = time.monotonic()
+
+
+def _is_held(client: InferenceServerClient, model: str) -> bool:
+    """Say whether the server's repository holds a model, be it loaded or not; the index of models may be closed."""
+    try:
+        client.get_model_config(model)
+    except InferenceServerException as error:
+        return "is not found" not in (error.message() or "")
+    return True
 
 
 def _prediction(values: np.ndarray, model: str) -> Prediction:

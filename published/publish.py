@@ -3,7 +3,7 @@
     python published/publish.py RUN      RUN: the folder of a clone where `dvc repro` ended, on real images
 
 Then commit published/. The remote (published/remote) holds one version and is at most LARGEST bytes; figures that show
-images are left out. The model is pulled by `dvc pull published/model_repository`, which `make serve-published` does.
+images are left out. The model is pulled by `dvc pull -r published published/model_repository`, which `make serve-published` does.
 """
 
 import argparse
@@ -80,7 +80,7 @@ def store(target: Path) -> None:
     entry["outs"][0]["remote"] = REMOTE
     files.write_text(pointer, yaml.safe_dump(entry, sort_keys=False))
     shutil.rmtree(HERE / "remote", ignore_errors=True)
-    subprocess.run(["dvc", "push", "--quiet", str(pointer)], cwd=PROJECT, check=True)
+    subprocess.run(["dvc", "push", "--quiet", "--remote", REMOTE, str(pointer)], cwd=PROJECT, check=True)
     size = sum(path.stat().st_size for path in (HERE / "remote").rglob("*") if path.is_file())
     print(f"published/remote: {size:,} bytes")
     if size > LARGEST:

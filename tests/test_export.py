@@ -123,7 +123,8 @@ def test_bytes_to_probabilities_without_keras(workplace, monkeypatch):
 
 
 def test_weights_are_stored_once(workplace):
-    stored = (workplace / export.REPOSITORY / "custom/1" / export.SAVED_MODEL / "variables/variables.data-00000-of-00001")
+    saved = workplace / export.REPOSITORY / "custom/1" / export.SAVED_MODEL
+    stored = saved / "variables/variables.data-00000-of-00001"
     weights = 4 * network(0).count_params()
     assert weights <= stored.stat().st_size < 1.5 * weights + 2000
 

@@ -170,7 +170,7 @@ def test_a_repository_may_hold_one_network_only(repository, tmp_path):
         assert ask(site, "GET", "/health?model=resnet50")[0] == 503
         assert predict(site, encoded("L", "PNG"))[0] == 200
         status, _, answer = predict(site, encoded("L", "PNG"), model="resnet50")
-        assert (status, answer["code"]) == (404, "unknown_model")
+        assert (status, answer["code"]) == (503, "model_not_ready")
 
 
 def test_a_body_of_50_mb_gets_an_answer_and_no_reset(site):
