@@ -3,7 +3,7 @@
     python published/publish.py RUN      RUN: the folder of a clone where `dvc repro` ended, on real images
 
 Then commit published/. The remote (published/remote) holds one version and is at most LARGEST bytes; figures that show
-images are left out. The model is pulled by `dvc pull -r published published/model_repository`, which `make serve-published` does.
+images are left out. `make serve-published` pulls the model: dvc pull -r published published/model_repository
 """
 
 import argparse

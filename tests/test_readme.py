@@ -23,8 +23,9 @@ def flat(tree: dict, prefix: str = "") -> dict:
     return pairs
 
 
-def test_the_results_are_those_of_the_metrics():
-    assert results.table() in README
+@pytest.mark.parametrize("name", results.tables())
+def test_the_results_are_those_of_the_metrics(name):
+    assert results.START.format(name) + results.tables()[name] + results.END.format(name) in README
 
 
 def test_every_param_is_explained_with_its_default():

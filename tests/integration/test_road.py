@@ -1,5 +1,6 @@
 """The whole road as users walk it: a clone, DVC's commands, Triton, the page; on phantoms and on real slices."""
 
+import csv
 import json
 import os
 import shutil
@@ -12,6 +13,8 @@ from pathlib import Path
 import pytest
 import requests
 
+import imaging
+from client import Classifier
 from imaging import contract
 from serving.server import Server
 from stages import dataset
@@ -113,6 +116,23 @@ def test_the_page_answers_from_what_was_exported(road, source, request):
             got = answer.json()
             assert list(got["all_probabilities"].values()) == pytest.approx([float(one) for one in wanted], abs=2e-4)
             assert got["data_source"].endswith(source)
+
+
+def test_the_published_network_is_pulled_served_and_answers_as_published(tmp_path):
+    if REAL is None:
+        pytest.skip("no real images: neither dataset/Training nor the shared brain-mri folder exists")
+    folder = clone(tmp_path)
+    run(["dvc", "pull", "-r", "published", "published/model_repository"], folder)
+    with (folder / "published/run/reports/evaluate/custom/predictions.csv").open(newline="") as file:
+        wanted = {row["digest"]: row for row in csv.DictReader(file)}
+    encoded = [imaging.read(path) for path in imaging.find(REAL / "meningioma")[:80]]
+    tested = [one for one in encoded if imaging.digest(one)[:16] in wanted]
+    assert len(tested) > 3
+    with Server(folder / "published/model_repository") as server:
+        for one in tested:
+            got, row = Classifier(server.url).classify(one), wanted[imaging.digest(one)[:16]]
+            assert got.label == row["predicted"]
+            assert got.probabilities == pytest.approx({name: float(row[name]) for name in contract.CLASSES}, abs=1e-3)
 
 
 def test_real_slices_are_grouped_and_none_is_left_out(real_road):
