@@ -5,7 +5,7 @@ BIN := $(CURDIR)/$(VENV)/bin
 PORT ?= 5000
 export PATH := $(BIN):$(PATH)
 
-.PHONY: help demo test serve serve-published lint install figures clean
+.PHONY: bench help demo test serve serve-published lint install figures clean
 
 help:
 	@echo "make demo     the whole road on phantom images: train, serve, classify (ONCE=1: stop by itself)"
@@ -13,6 +13,7 @@ help:
 	@echo "make serve-published    the same with the published network, trained on real MRI"
 	@echo "make test     all tests"
 	@echo "make lint     ruff"
+	@echo "make bench    ways to train the custom network, timed in turns"
 	@echo "make figures  the pictures in docs/"
 
 # The stamps are made last, so that an interrupted installation starts again.
@@ -51,6 +52,9 @@ test: $(VENV)/.development .venv-tf217/.ready
 
 lint: $(VENV)/.development
 	$(BIN)/ruff check .
+
+bench: $(VENV)/.development
+	$(BIN)/python -m bench.training
 
 figures: $(VENV)/.development
 	$(BIN)/python docs/figures.py

@@ -45,9 +45,15 @@ def train(images, knobs, key="k"):
     return one, training.fit(one, PLAN, images, knobs, "train_test", key)
 
 
+RECIPES = {"plain": {}, "cosine": {"schedule": "cosine", "warmup_epochs": 1, "epochs": 6, "lr": 0.02,
+                                   "weight_decay": 0.05, "label_smoothing": 0.05}}
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
 @pytest.mark.parametrize("epochs_done", [1, 2, 4, 6])
-def test_an_interrupted_run_ends_like_an_uninterrupted_one(images, tiny, monkeypatch, epochs_done):
-    wanted, rows = train(images, tiny.train)
+def test_an_interrupted_run_ends_like_an_uninterrupted_one(images, tiny, monkeypatch, epochs_done, recipe):
+    knobs = replace(tiny.train, **RECIPES[recipe])
+    wanted, rows = train(images, knobs)
     write = training.save_state
 
     def cut(path, state):
@@ -57,12 +63,19 @@ def test_an_interrupted_run_ends_like_an_uninterrupted_one(images, tiny, monkeyp
 
     monkeypatch.setattr(training, "save_state", cut)
     with pytest.raises(KeyboardInterrupt):
-        train(images, tiny.train)
+        train(images, knobs)
     monkeypatch.setattr(training, "save_state", write)
-    resumed, resumed_rows = train(images, tiny.train)
+    resumed, resumed_rows = train(images, knobs)
     assert resumed_rows == rows
     assert all(np.array_equal(a, b) for a, b in zip(wanted.get_weights(), resumed.get_weights(), strict=True))
     assert not list(training.RESUME.iterdir())
+
+
+def test_the_cosine_goes_on_over_the_phases(images, tiny):
+    knobs = replace(tiny.train, **RECIPES["cosine"])
+    rates = [row["learning_rate"] for row in train(images, knobs)[1]]
+    last_steps = [optimizer.cosine_rate(epoch + 3 / 4, knobs) for epoch in range(6)]
+    assert rates == pytest.approx(last_steps, rel=1e-5)
 
 
 def test_other_params_start_afresh_and_say_so(images, tiny, capsys):
