@@ -91,7 +91,8 @@ def contenders(knobs: params.Params, folder: Path, batch_size: int) -> dict[str,
     }
 
     def turn(model, batches):
-        return lambda steps, watch: model.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0, callbacks=[watch])
+        return lambda steps, watch: model.fit(batches, steps_per_epoch=steps, shuffle=False, verbose=0,
+                                              callbacks=[watch])
 
     runs = {name: turn(*pair) for name, pair in trained.items()}
     batch = pixels[:batch_size] / np.float32(255), labels[:batch_size].astype(np.int64)
