@@ -10,6 +10,12 @@ CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
 NETWORKS = ("custom", "resnet50")
 """The networks that are trained and served; the first one answers when a request names none."""
 
+TOGETHER = "ensemble"
+"""The mean of what all networks answer, in one model."""
+
+SERVED = (*NETWORKS, TOGETHER)
+"""What a request may ask for."""
+
 PREPROCESS = "preprocess"
 """Triton model that turns encoded image bytes into pixels."""
 
@@ -22,11 +28,33 @@ PIXELS = "pixels"
 PROBABILITIES = "probabilities"
 """Output of the networks and the ensembles: FP32, shape [batch, 4], each row sums to 1."""
 
+HEATMAPS = "heatmaps"
+"""Second output of the networks and of the ensembles of explain(): FP32, shape [batch, 4, h, w], in [0, 1]: for each
+class where the network saw it."""
+
 DATA_SOURCE = "data_source"
 """Parameter of the ensembles' Triton configuration: the name of the data set that the network was trained on."""
 
 REVIEW_THRESHOLD = "review_threshold"
 """Parameter of the ensembles' Triton configuration: a prediction of lower confidence needs a person's review."""
+
+TTA_REVIEW_THRESHOLD = "tta_review_threshold"
+"""The same for predictions averaged over the image and its mirror image."""
+
+RUNTIME = "runtime"
+"""Parameter of the networks' and the ensembles' Triton configuration: what computes on a CPU, out of RUNTIMES."""
+
+RUNTIMES = ("tensorflow", "openvino")
+
+PRECISION = "precision"
+"""Parameter beside it: the numbers that OpenVINO computes with, out of PRECISIONS."""
+
+PRECISIONS = ("float32", "bfloat16", "int8")
+
+GOLDEN = "golden"
+"""Parameter of the ensembles' Triton configuration: the answers to imaging.golden's images; in int8 GOLDEN_INT8."""
+
+GOLDEN_INT8 = "golden_int8"
 
 PHANTOM = "phantom"
 """The value of DATA_SOURCE and of the param prepare.source for synthetic training images."""
@@ -38,3 +66,8 @@ DISCLAIMER = "For research and education only. Not a medical device: do not use 
 def ensemble(network: str) -> str:
     """Return the name of the Triton ensemble that serves a network: encoded bytes in, probabilities out."""
     return f"classify_{network}"
+
+
+def explain(network: str) -> str:
+    """Return the name of the Triton ensemble that explains a network's answer: probabilities and heatmaps."""
+    return f"explain_{network}"

@@ -16,32 +16,23 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from imaging import depth, metadata
+from imaging import depth, metadata, slices
 from imaging.errors import ImageError, corrupt
+from imaging.limits import MAX_BYTES, check_length, check_shape, too_large
 
-MAX_BYTES = 10 * 1024 * 1024
-"""Largest file, in bytes."""
-MAX_PIXELS = 4096 * 4096
-"""Most pixels (width times height), read from the header before anything is decoded."""
-MAX_SIDE = 16384
-"""Longest side in pixels: libpng, which TensorFlow uses, refuses PNGs of more than a million."""
-MIN_SIDE = 16
-"""Shortest side in pixels: anything smaller is an icon."""
-
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".gif", ".dcm")
 """File name endings that find() takes for images, in lower case."""
 
 FORMATS = ("PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF")
-ACCEPTED = "a PNG, JPEG, BMP, WebP, TIFF or GIF file"
+ACCEPTED = "a PNG, JPEG, BMP, WebP, TIFF, GIF, DICOM or NIfTI file"
 SIGNATURES = (metadata.PNG_SIGNATURE, metadata.JPEG_SIGNATURE, *metadata.GIF_SIGNATURES, b"BM", b"II*\0", b"MM\0*")
 # What people send most often instead of a picture: (offset, bytes, name).
 STRANGERS = (
-    (128, b"DICM", "a DICOM file"),
     (0, b"%PDF", "a PDF document"),
     (0, b"%!PS", "a PostScript file"),
     (4, b"ftypheic", "a HEIC photo"),
     (4, b"ftypavif", "an AVIF picture"),
-    (0, b"\x1f\x8b", "a gzip file (perhaps NIfTI)"),
+    (0, b"\x1f\x8b", "a gzip file without a NIfTI volume in it"),
     (0, b"PK\x03\x04", "a zip archive"),
 )
 
@@ -53,17 +44,21 @@ REASONS = {
 ORIENTATION, UPRIGHT, TURNED = 0x0112, 1, range(2, 9)  # the EXIF tag and its values
 
 
-def canonical(data: bytes) -> bytes:
+def canonical(data: bytes, is_decoded_next: bool = False) -> bytes:
     """Turn the bytes of any supported file into an 8-bit grey or RGB PNG or JPEG without metadata.
 
     The pixels of 8-bit grey and RGB JPEG and PNG files are kept as they were compressed; everything else, and every
-    picture whose EXIF says that it is turned, is written as PNG. The whole picture is decoded once as a check. Formats
-    are limited to PNG, JPEG (of MPO the first picture), BMP, WebP, TIFF and GIF.
+    picture whose EXIF says that it is turned, is written as PNG. Formats are limited to PNG, JPEG (of MPO the first
+    picture), BMP, WebP, TIFF, GIF, and DICOM and NIfTI with a single slice (of several, slices.read() chooses one).
+    The whole picture is decoded once as a check, unless that `is_decoded_next` by someone who refuses damage, such as
+    the served preprocessing; the structure of the file is checked all the same.
     A PNG written here can be larger than MAX_BYTES (up to about 50 MB, from a large photo).
     Damage inside JPEG data that keeps the structure whole cannot be seen: libjpeg bridges it with a warning only.
     Raises ImageError.
     """
     _check_bytes(data)
+    if slices.is_medical(data):
+        return slices.read(data).encoded()
     structure = metadata.structure(data)
     if isinstance(structure, metadata.Gif):
         data = structure.stripped()
@@ -72,16 +67,24 @@ def canonical(data: bytes) -> bytes:
             structure.check_pixels()
         kept = _without_metadata(image, data, structure)
         if kept is None:
-            return _png(depth.to_8_bit(image))
+            return slices.png(depth.to_8_bit(image))
+        if is_decoded_next:
+            return kept
         with Image.open(io.BytesIO(kept), formats=FORMATS) as check:
+            check.draft("L", (1, 1))  # all of a JPEG is read, but only an eighth of its side computed: half the time
             check.load()
         return kept
 
 
 def read(path: str | Path) -> bytes:
-    """Read an image file and return its canonical() bytes; at most MAX_BYTES + 1 bytes are ever read.
+    """Read an image file and return its canonical() bytes. Raises ImageError, and what contents() raises."""
+    return canonical(contents(path))
 
-    Raises ImageError, and FileNotFoundError, IsADirectoryError, PermissionError or OSError with a message for users.
+
+def contents(path: str | Path) -> bytes:
+    """Return the bytes of a file as they are, at most MAX_BYTES + 1 of them.
+
+    Raises FileNotFoundError, IsADirectoryError, PermissionError or OSError with a message for users.
     """
     path = Path(path)
     try:
@@ -91,13 +94,12 @@ def read(path: str | Path) -> bytes:
         if not stat.S_ISREG(status.st_mode):
             raise OSError(f"Expected an image file. Received: {path}, a device or pipe. Name a regular file.")
         with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
+            return file.read(MAX_BYTES + 1)
     except OSError as error:
         if error.errno is None:  # raised above
             raise
         reason = REASONS.get(type(error), "which cannot be read")
         raise type(error)(f"Expected a readable image file. Received: {path}, {reason}. Check the path.") from None
-    return canonical(data)
 
 
 def find(folder: str | Path, recursive: bool = False) -> list[Path]:
@@ -117,6 +119,12 @@ def digest(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def mirrored(data: bytes) -> bytes:
+    """Return the mirror image, left and right exchanged, of any supported picture as PNG. Raises ImageError."""
+    with _opened(canonical(data)) as image:
+        return slices.png(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
+
+
 def thumbnail(data: bytes, size: int = 32) -> np.ndarray:
     """Return a picture as float32 [size, size], grey in [0, 1], squeezed to a square, to find near-duplicates.
 
@@ -132,11 +140,7 @@ def thumbnail(data: bytes, size: int = 32) -> np.ndarray:
 def _check_bytes(data):
     if not data:
         raise ImageError("empty_file", f"Expected {ACCEPTED}. Received: 0 bytes. Choose the file again.")
-    if len(data) > MAX_BYTES:
-        raise ImageError(
-            "file_too_large",
-            f"Expected at most {MAX_BYTES} bytes. Received: more. Export the slice at a smaller size or as JPEG.",
-        )
+    check_length(data)
 
 
 @contextmanager
@@ -149,34 +153,19 @@ def _opened(data):
     except (ImageError, MemoryError):
         raise
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        raise _too_large("a header that announces far more") from error
+        raise too_large("a header that announces far more") from error
     except Exception as error:  # on bad bytes Pillow raises OSError, SyntaxError, KeyError, struct.error and more
         raise _unreadable(data) from error
 
 
 def _check_shape(image):
-    width, height = image.size
-    if width * height > MAX_PIXELS or max(image.size) > MAX_SIDE:
-        raise _too_large(f"{width} x {height}")
-    if min(image.size) < MIN_SIDE:
-        raise ImageError(
-            "image_too_small",
-            f"Expected at least {MIN_SIDE} x {MIN_SIDE} pixels. Received: {width} x {height}. Send the original slice.",
-        )
+    check_shape(*image.size)
     # MPO is a JPEG from a phone, whose further frames are depth maps or previews of the first.
     if image.format != "MPO" and getattr(image, "is_animated", False):
         raise ImageError(
             "multiple_frames",
             f"Expected one picture. Received: a {image.format} file with several frames or pages. Export one of them.",
         )
-
-
-def _too_large(received):
-    return ImageError(
-        "image_too_large",
-        f"Expected at most {MAX_PIXELS} pixels (such as 4096 x 4096) and no side over {MAX_SIDE}. "
-        f"Received: {received}. Export a smaller image.",
-    )
 
 
 def _unreadable(data):
@@ -197,12 +186,6 @@ def _without_metadata(image, data, structure):
     # Nothing dropped means no EXIF to look for: for PNG, Pillow would decode the whole picture to search behind it.
     turned = kept != data and image.getexif().get(ORIENTATION, UPRIGHT) in TURNED
     return None if turned else kept
-
-
-def _png(image):
-    buffer = io.BytesIO()
-    image.save(buffer, "PNG", compress_level=4)  # half the time of the default for 2 % more bytes
-    return buffer.getvalue()
 
 
 def _is_visible_image(path, folder):

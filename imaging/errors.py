@@ -8,6 +8,8 @@ CODES = (
     "image_too_small",
     "image_too_large",
     "multiple_frames",
+    "no_such_slice",
+    "wrong_modality",
 )
 """Every value that ImageError.code can have."""
 

@@ -93,7 +93,7 @@ BAD = {
     "PDF": (b"%PDF-1.7\n1 0 obj", "unsupported_format"),
     "SVG": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "unsupported_format"),
     "EPS": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n", "unsupported_format"),
-    "DICOM": (bytes(128) + b"DICM" + bytes(200), "unsupported_format"),
+    "DICOM without anything": (bytes(128) + b"DICM" + bytes(200), "corrupt_image"),
     "ICO, which Pillow could read": (encoded(COLOUR, "ICO"), "unsupported_format"),
     "12-bit colour in 16 bits": (deep_colour(4095), "unsupported_format"),
     "truncated JPEG": (JPEG[: len(JPEG) * 3 // 4], "corrupt_image"),
@@ -153,7 +153,8 @@ def test_long_comment_does_not_keep_the_reader_busy():
 
 
 def test_every_code_is_listed_and_reached():
-    assert {code for _, code in BAD.values()} == set(imaging.CODES)
+    of_slices = {"no_such_slice", "wrong_modality"}  # tests/test_slices.py
+    assert {code for _, code in BAD.values()} | of_slices == set(imaging.CODES)
 
 
 def test_error_survives_the_way_between_processes():
@@ -273,6 +274,13 @@ def test_png_written_here_holds_nothing_but_pixels():
     palette = encoded(PALETTE, icc_profile=b"profile", dpi=(72, 72), transparency=0)
     names = {name for name, _ in metadata.structure(imaging.canonical(palette)).chunks}
     assert names == {b"IHDR", b"IDAT", b"IEND"}
+
+
+def test_a_mirror_image_is_exact_and_mirrored_again_the_same():
+    data = encoded(COLOUR, "JPEG")
+    before, once = pixels(imaging.canonical(data)), pixels(decode.mirrored(data))
+    assert np.array_equal(once, before[:, ::-1]) and not np.array_equal(once, before)
+    assert np.array_equal(pixels(decode.mirrored(decode.mirrored(data))), before)
 
 
 @pytest.mark.parametrize("name", GOOD)

@@ -1,0 +1,89 @@
+"""DICOM files and NIfTI volumes made for tests."""
+
+import gzip
+import io
+import struct
+
+import nibabel
+import numpy as np
+from pydicom import Dataset, FileMetaDataset
+from pydicom.sequence import Sequence
+from pydicom.uid import ExplicitVRLittleEndian, MRImageStorage, generate_uid
+
+SECRET = "Doe^Jane"
+
+
+def dicom(pixels: np.ndarray, syntax: str = ExplicitVRLittleEndian, **tags) -> bytes:
+    """Return a DICOM file of an MR slice that names a patient.
+
+    Args:
+        pixels: uint8 or uint16 [height, width], [frames, height, width], or uint8 [height, width, 3].
+        syntax: name of a transfer syntax that is written into the file; the pixels are not compressed.
+        tags: further elements, or other values for those written here; None leaves one out.
+    """
+    colour = pixels.shape[-1] == 3
+    height, width = pixels.shape[:2] if colour else pixels.shape[-2:]
+    bits = 8 * pixels.dtype.itemsize
+    found = Dataset()
+    values = {"PatientName": SECRET, "PatientID": SECRET, "Modality": "MR", "SOPClassUID": MRImageStorage,
+              "SOPInstanceUID": generate_uid(), "Rows": height, "Columns": width, "SamplesPerPixel": 3 if colour else 1,
+              "PhotometricInterpretation": "RGB" if colour else "MONOCHROME2", "BitsAllocated": bits,
+              "BitsStored": bits, "HighBit": bits - 1, "PixelRepresentation": 0, "PixelData": pixels.tobytes()}
+    if colour:
+        values["PlanarConfiguration"] = 0
+    if pixels.ndim == 3 and not colour:
+        values["NumberOfFrames"] = len(pixels)
+    is_encapsulated = tags.pop("undefined", False)
+    for name, value in (values | tags).items():
+        if value is not None:
+            setattr(found, name, value)
+    found["PixelData"].VR = "OB" if bits == 8 else "OW"
+    found["PixelData"].is_undefined_length = is_encapsulated
+    found.file_meta = FileMetaDataset()
+    found.file_meta.TransferSyntaxUID = syntax
+    found.file_meta.MediaStorageSOPClassUID = found.SOPClassUID
+    found.file_meta.MediaStorageSOPInstanceUID = found.SOPInstanceUID
+    buffer = io.BytesIO()
+    found.save_as(buffer, enforce_file_format=True, implicit_vr=False, little_endian=True)
+    return buffer.getvalue()
+
+
+def item(**tags) -> Sequence:
+    """Return a sequence of one item."""
+    one = Dataset()
+    for name, value in tags.items():
+        setattr(one, name, value)
+    return Sequence([one])
+
+
+def nifti(voxels: np.ndarray, affine: np.ndarray | None = None, packed: bool = True, kind=nibabel.Nifti1Image,
+          **fields) -> bytes:
+    """Return a NIfTI file that names a patient.
+
+    Args:
+        voxels: [x, y, z]. affine: [4, 4], from voxels to millimetres to the right, front and top; None: unknown.
+        packed: with gzip. kind: class of nibabel. fields: further values of its header.
+    """
+    image = kind(voxels, affine)
+    data = image.to_bytes()
+    length = len(image.header.binaryblock)
+    header = kind.header_class(data[:length], check=False)
+    for name, value in ({"descrip": SECRET.encode()} | fields).items():
+        header[name] = value
+    data = header.binaryblock + data[length:]
+    return gzip.compress(data, 1) if packed else data
+
+
+def nested(depth: int) -> bytes:
+    """Return a DICOM file with sequences of undefined length in each other."""
+    start = dicom(np.zeros((16, 16), np.uint16))
+    sequence = struct.pack("<HH2sHI", 0x0008, 0x1140, b"SQ", 0, 0xFFFFFFFF)
+    item = struct.pack("<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF)
+    return start[: start.index(b"\x10\x00\x10\x00PN")] + (sequence + item) * depth
+
+
+def crowded(length: int) -> bytes:
+    """Return a DICOM file with as many empty elements as fit."""
+    start = dicom(np.zeros((16, 16), np.uint16))
+    head = start[: start.index(b"\x10\x00\x10\x00PN")]
+    return head + struct.pack("<HH2sH", 0x0009, 0x1001, b"LO", 0) * ((length - len(head)) // 8)
