@@ -68,7 +68,7 @@ def write_samples(folder: Path) -> dict[str, Path]:
 
 def start_servers(port: int) -> subprocess.Popen:
     """Start Triton and gunicorn on the workplace's model repository, as `make serve` does."""
-    environment = os.environ | {"BIND": f"127.0.0.1:{port}", "MODEL_REPOSITORY": "model_repository"}
+    environment = os.environ | {"BIND": f"127.0.0.1:{port}"}
     command = [sys.executable, "-m", "serving", "--repository", "model_repository", "--http-port", "0", "--",
                sys.executable, "-m", "gunicorn", "-c", "webapp/gunicorn.conf.py", "webapp:create_app()"]
     return subprocess.Popen(command, cwd=WORKPLACE, env=environment)

@@ -1,4 +1,5 @@
-"""What is served for pixels: a network's probabilities, averaged with those of the mirrored image, and calibrated.
+"""What is served for pixels: a network's probabilities, averaged with those of the mirrored image, and calibrated; and
+where in the image the network saw each class.
 
 The one place that says how an answer comes about: evaluate scores it, export writes it as the SavedModel.
 """
@@ -8,6 +9,8 @@ from collections.abc import Callable
 import keras
 import numpy as np
 import tensorflow as tf
+
+from stages import explain
 
 TINIEST = 1e-12
 """Smallest probability whose logarithm is taken."""
@@ -27,9 +30,55 @@ def answer(network: keras.Model, average_flip: bool, temperature: float = 1.0) -
         plain = network(pixels, training=False)
         if average_flip:
             plain = (plain + network(pixels[:, :, ::-1], training=False)) / 2.0
-        return plain if temperature == 1.0 else tf.nn.softmax(tf.math.log(tf.maximum(plain, TINIEST)) / temperature)
+        return calibrated(plain, temperature)
 
     return probabilities
+
+
+def together(sides: list[Callable[[tf.Tensor], tf.Tensor]], temperature: float = 1.0) -> Callable[[tf.Tensor], tuple]:
+    """Return the function of pixels that gives the mean of several answer() functions, after one more temperature.
+
+    Averaging what differently built networks say mends errors that they do not share (Dietterich 2000,
+    doi:10.1007/3-540-45014-9_1).
+
+    Returns:
+        the function; it gives a tuple of one, as explained() gives one of two.
+    """
+    def mean(pixels: tf.Tensor) -> tuple[tf.Tensor]:
+        answers = [side(pixels) for side in sides]
+        return (calibrated(tf.add_n(answers) / len(answers), temperature),)
+
+    return mean
+
+
+def calibrated(probabilities: tf.Tensor, temperature: float) -> tf.Tensor:
+    """Return probabilities float32 [b, 4] after the temperature."""
+    if temperature == 1.0:
+        return probabilities
+    return tf.nn.softmax(tf.math.log(tf.maximum(probabilities, TINIEST)) / temperature)
+
+
+def explained(network: keras.Model, average_flip: bool, temperature: float = 1.0) -> Callable[[tf.Tensor], tuple]:
+    """Return the function of pixels that gives the probabilities of answer(), and a heatmap for each class.
+
+    Heatmaps are float32 [b, 4, h, w] in [0, 1], see stages/explain.py; averaged with those of the mirrored image,
+    mirrored back, where the answer is.
+
+    Args:
+        network: see explain.with_features. average_flip, temperature: see answer().
+    """
+    full = explain.with_features(network)
+
+    def both(pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        maps, plain = full(pixels, training=False)
+        seen = explain.heatmaps(network, maps)
+        if average_flip:
+            maps, mirrored = full(pixels[:, :, ::-1], training=False)
+            plain = (plain + mirrored) / 2.0
+            seen = explain.scaled(seen + explain.heatmaps(network, maps)[..., ::-1])
+        return calibrated(plain, temperature), seen
+
+    return both
 
 
 def predict(network: keras.Model, batches: tf.data.Dataset, average_flip: bool) -> np.ndarray:

@@ -27,10 +27,12 @@ def card(data: dict, runs: dict[str, dict], results: dict, decisions: dict[str, 
         results: reports/evaluate/metrics.json.
         decisions: reports/evaluate/decision.json.
     """
-    scored = {name: results[name] for name in runs}
+    scored = {name: results[name] for name in decisions}
     parts = [
         _head(data), _use(), _data(data), _probe(data.get("source_probe")), _training(runs), _splits(data, results),
-        _scores(scored), _published(scored), _calibration(scored, decisions), _review(scored, decisions), _ethics()]
+        _scores(scored), _published(scored), _tta(scored),
+        _calibration(scored, decisions), _review(scored, decisions),
+        _pointing(scored), _ethics()]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -139,7 +141,10 @@ resampling adds noise to its bins."""
 
 def _scores(scored: dict[str, dict]) -> str:
     rows = [[title, *(intervals.shown(one, key) for one in scored.values())] for key, title in OVERALL.items()]
-    parts = ["## Test scores", table(["after the temperature", *scored], rows)]
+    parts = ["## Test scores"]
+    if contract.TOGETHER in scored:
+        parts.append(f"`{contract.TOGETHER}` is the mean of what both networks answer.")
+    parts.append(table(["after the temperature", *scored], rows))
     for name, one in scored.items():
         ranges = one.get(intervals.NAME, {}).get("classes", {})
         rows = [[label, values["images"], *(intervals.text(values[key], ranges.get(label, {}).get(key))
@@ -157,6 +162,16 @@ def _published(scored: dict[str, dict]) -> str:
     return ("## The test folder as published\n\nThe same networks on the whole test folder, with the images that "
             "duplicate training images: what others report. What it gains over the clean score may be memory.\n\n"
             f"{table(['network', 'score', 'clean', 'as published'], rows)}")
+
+
+def _tta(scored: dict[str, dict]) -> str:
+    rows = [[name, OVERALL[key], intervals.shown(one, key), intervals.shown(one["tta"], key)]
+            for name, one in scored.items() if "tta" in one for key in ("accuracy", "macro_f1", "ece", "aurc")]
+    if not rows:
+        return ""
+    return ("## Averaged with the mirror image\n\nWhat a client gets with `tta=1`, for twice the work (test-time "
+            "augmentation: Krizhevsky et al. 2012, section 4.1). Its review threshold is one of its own.\n\n"
+            f"{table(['network', 'score', 'alone', 'averaged'], rows)}")
 
 
 def _calibration(scored: dict[str, dict], decisions: dict[str, dict]) -> str:
@@ -195,6 +210,20 @@ def _review(scored: dict[str, dict], decisions: dict[str, dict]) -> str:
             "what came of it, and other data can differ more. An accepted answer is no diagnosis either.\n\n"
             f"{table(head, rows)}")
     return "\n\n".join([text, *notes])
+
+
+def _pointing(scored: dict[str, dict]) -> str:
+    keys = ("hits", "hits_with_random_weights", "chance")
+    rows = [[name, *(f"{one['pointing_game'][key]:.3f}" for key in keys)]
+            for name, one in scored.items() if "pointing_game" in one]
+    text = ("## What heatmaps show\n\nThe heatmap (Grad-CAM: Selvaraju et al. 2017, arXiv:1610.02391) marks where the "
+            "network found signs of a class. It is coarse, it marks neither a tumour's border nor its size, and a "
+            "convincing map can belong to a wrong answer.")
+    if not rows:
+        return text + " How well it points at tumours was not measured: these data have no outlines of tumours."
+    return (f"{text} On new images whose tumours are known: how often its peak lies in the tumour or within half a "
+            "cell of the map (stages/pointing.py).\n\n"
+            f"{table(['network', 'hits', 'with random weights', 'by chance'], rows)}")
 
 
 def _ethics() -> str:

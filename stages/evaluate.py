@@ -31,6 +31,7 @@ from stages import (
     files,
     intervals,
     params,
+    pointing,
     scores,
     train_custom,
     train_resnet,
@@ -119,6 +120,35 @@ def answered(network: keras.Model, rows: list[dataset.Row], images: dataset.Imag
     return Answers(rows, images.labels, answer.predict(network, batches, knobs.average_flip))
 
 
+def mirrored(images: dataset.Images) -> dataset.Images:
+    """Return the images with left and right exchanged."""
+    return dataset.Images(np.ascontiguousarray(images.pixels[:, :, ::-1]), images.labels)
+
+
+def averaged(sides: list[Answers], temperatures: list[float]) -> Answers:
+    """Return the mean of several answers for the same images, each after a temperature.
+
+    That is of all networks (see answer.together), or of one for images and their mirror images (test-time augmentation
+    as clients may ask for it).
+    """
+    calibrated = [calibration.with_temperature(*pair) for pair in
+                  zip((one.raw for one in sides), temperatures, strict=True)]
+    return Answers(sides[0].rows, sides[0].labels, np.mean(calibrated, axis=0))
+
+
+def with_tta(validation: Answers, test: Answers, knobs: params.Evaluate) -> tuple[float, dict]:
+    """Return the review threshold for averaged() answers, chosen on validation, and their scores, see judged().
+
+    They are calibrated already: there is no second temperature, and no scores from before one.
+    """
+    confidence, correct = validation.raw.max(axis=1), validation.raw.argmax(axis=1) == validation.labels
+    threshold, _ = calibration.review_threshold(confidence, correct, knobs.accepted_error)
+    result = judged(test, {"temperature": 1.0, "review_threshold": threshold}, knobs)
+    for one in (result, result.get(intervals.NAME, {})):
+        one.pop("uncalibrated", None)
+    return threshold, result
+
+
 def judged(answers: Answers, decision: dict, knobs: params.Evaluate) -> dict:
     """Score a network's answers as they are served.
 
@@ -155,6 +185,8 @@ def comparison(result: dict) -> str:
     sides = {"test, no duplicates of training": result}
     if "as_published" in result:
         sides["as published, with duplicates"] = result["as_published"]
+    if "tta" in result:
+        sides["averaged with mirror images"] = result["tta"]
     lines = [f"{'95 % interval in brackets':26}" + "".join(f"{title:34}" for title in sides)]
     lines += [f"{name:26}" + "".join(f"{intervals.shown(side, name):34}" for side in sides.values()) for name in names]
     return "\n".join(line.rstrip() for line in lines) + "\n"
@@ -225,10 +257,11 @@ def write_network(name: str, source: str, images: dataset.Images, answers: dict[
     """Choose temperature and threshold of a network, score it, and write its tables and figures.
 
     Args:
-        name: the network's.
+        name: the network's, or contract.TOGETHER.
         source: what the data are called.
         images: the test split's, for the failure gallery.
-        answers: for "validation", "test" and, if there are any, DUPLICATES.
+        answers: for "validation", "test" and, if there are any, DUPLICATES; and unless these are averages already,
+            for the mirror images of the first two under "mirrored validation" and "mirrored test".
         knobs: this stage's params.
 
     Returns:
@@ -240,12 +273,17 @@ def write_network(name: str, source: str, images: dataset.Images, answers: dict[
     result = judged(test, decision, knobs) | {"temperature": decision["temperature"]}
     if DUPLICATES in answers:
         result["as_published"] = judged(test.with_more(answers[DUPLICATES]), decision, knobs)
+    if "mirrored test" in answers:
+        both = [averaged([answers[split], answers[f"mirrored {split}"]], [decision["temperature"]] * 2)
+                for split in ("validation", "test")]
+        decision["tta_review_threshold"], result["tta"] = with_tta(*both, knobs)
     probabilities = calibration.with_temperature(test.raw, decision["temperature"])
     title, folder = f"{name} on {len(test.labels)} test images ({source})", REPORTS / name
     write_tables(folder, test, probabilities)
     write_figures(folder, title, test, probabilities, result)
     write_failures(folder / "failures.png", title, images, probabilities)
-    write_learning_curves(name, source)
+    if name in MODELS:
+        write_learning_curves(name, source)
     text = (f"{name}, trained and tested on: {source}\n\n{scores.text_report(test.labels, probabilities)}\n"
             f"{comparison(result)}\n{decision_text(decision)}")
     return decision, result, text
@@ -258,13 +296,23 @@ def main(knobs: params.Params) -> None:
     rows, images = splits["test"]
     result = {"data_source": data["source"], "images": len(rows), "groups": len({row.group for row in rows}),
               "resamples": own.bootstrap}
-    decisions, texts, runs = {}, [], {}
+    decisions, texts, runs, kept = {}, [], {}, {}
     for name, stage in MODELS.items():
         network = keras.models.load_model(stage.MODEL, compile=False)
-        answers = {split: answered(network, *part, own) for split, part in splits.items()}
+        answers = kept[name] = {split: answered(network, *part, own) for split, part in splits.items()}
+        if not own.average_flip:
+            answers |= {f"mirrored {split}": answered(network, splits[split][0], mirrored(splits[split][1]), own)
+                        for split in ("validation", "test")}
         decisions[name], result[name], text = write_network(name, data["source"], images, answers, own)
+        if data["source"] == contract.PHANTOM:
+            result[name]["pointing_game"] = pointing.game(network, knobs.prepare.image_size, own.average_flip)
         runs[name] = json.loads((Path("reports") / stage.STAGE / "metrics.json").read_text())
         texts.append(text)
+    temperatures = [decisions[name]["temperature"] for name in MODELS]
+    answers = {split: averaged([kept[name][split] for name in MODELS], temperatures) for split in kept[name]}
+    both = contract.TOGETHER
+    decisions[both], result[both], text = write_network(both, data["source"], images, answers, own)
+    texts.append(text)
     files.write_json(REPORTS / "metrics.json", result)
     files.write_json(DECISIONS, decisions)
     files.write_text(REPORTS / "report.txt", "\n\n".join(texts))

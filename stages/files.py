@@ -9,6 +9,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+WRITING = ".writing-"
+
+
+def sweep(folder: Path) -> None:
+    """Delete what killed processes were writing in a folder; its name says which process that was."""
+    for left in folder.glob(f"{WRITING}*-*"):
+        if not Path("/proc", left.name.removeprefix(WRITING).split("-")[0]).exists():
+            shutil.rmtree(left, ignore_errors=True)
+
 
 @contextmanager
 def replacing(path: Path, scratch: Path | None = None) -> Iterator[Path]:
@@ -27,7 +36,8 @@ def replacing(path: Path, scratch: Path | None = None) -> Iterator[Path]:
     parent = scratch or path.parent
     for folder in (parent, path.parent):
         folder.mkdir(parents=True, exist_ok=True)
-    workplace = Path(tempfile.mkdtemp(prefix=".writing-", dir=parent))
+    sweep(parent)
+    workplace = Path(tempfile.mkdtemp(prefix=f"{WRITING}{os.getpid()}-", dir=parent))
     try:
         new = workplace / path.name
         yield new

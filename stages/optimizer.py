@@ -9,11 +9,9 @@ from pathlib import Path
 
 import keras
 
-from imaging import contract
+from imaging import contract, processor
 from stages.params import Train
 
-CPU_FACTS = Path("/proc/cpuinfo")
-BFLOAT16_FLAGS = {"avx512_bf16", "amx_bf16"}
 MIXED = "mixed_bfloat16"
 NOT_DECAYED = ["gamma", "beta", "bias"]
 """Batch normalisation and biases: decaying them does not regularise (He et al. 2019, arXiv:1812.01187, section 3.1)."""
@@ -21,7 +19,7 @@ LAST_RATE = 0.01
 """Share of train.lr at which the cosine schedule ends."""
 
 
-def choose_precision(choice: str, facts: Path = CPU_FACTS) -> str:
+def choose_precision(choice: str, facts: Path = processor.FACTS) -> str:
     """Return the Keras dtype policy for training.
 
     Args:
@@ -35,8 +33,7 @@ def choose_precision(choice: str, facts: Path = CPU_FACTS) -> str:
     """
     if choice != "auto":
         return choice
-    fast = facts.is_file() and not BFLOAT16_FLAGS.isdisjoint(facts.read_text().split())
-    chosen = MIXED if fast else "float32"
+    chosen = MIXED if processor.has(processor.BFLOAT16, facts) else "float32"
     print(f"train.precision=auto came to {chosen} on this processor.")
     return chosen
 

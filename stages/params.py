@@ -133,6 +133,8 @@ class Export:
 
     max_batch_size: int = within(1, 1024)
     tolerance: float = within(1e-9, 0.1)
+    runtime: str = one_of("openvino", "tensorflow")
+    precision: str = one_of("auto", "int8", "bfloat16", "float32")
 
 
 @dataclass(frozen=True)

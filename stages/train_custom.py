@@ -12,7 +12,7 @@ import keras
 from keras import layers
 
 from imaging import contract
-from stages import command, dataset, optimizer, params, preprocess, training
+from stages import command, dataset, normalization, optimizer, params, preprocess, training
 from stages.params import TrainCustom
 
 STAGE = "train_custom"
@@ -43,7 +43,7 @@ def build(knobs: TrainCustom, input_pooling: int) -> keras.Model:
             # No bias: batch normalisation's offset takes its place.
             x = layers.Conv2D(filters, 3, padding="same", use_bias=False, kernel_initializer="he_normal",
                               kernel_regularizer=regulariser, name=f"{name}_conv")(x)
-            x = layers.BatchNormalization(momentum=knobs.bn_momentum, name=f"{name}_bn")(x)
+            x = normalization.BatchNormalization(momentum=knobs.bn_momentum, name=f"{name}_bn")(x)
             x = layers.ReLU(name=f"{name}_relu")(x)
         x = layers.MaxPooling2D(name=f"block{block}_pool")(x)
         x = dropout(knobs.dropout, name=f"block{block}_dropout")(x)

@@ -17,7 +17,7 @@ import numpy as np
 from keras import layers
 
 from imaging import contract
-from stages import command, dataset, files, optimizer, params, preprocess, training
+from stages import command, dataset, files, normalization, optimizer, params, preprocess, training
 from stages.params import Train, TrainResnet
 
 STAGE = "train_resnet"
@@ -93,7 +93,8 @@ def choose_base(choice: str, bn_momentum: float) -> tuple[keras.Model, str]:
 def resnet(weights: str | None) -> keras.Model:
     """Return Keras's ResNet50 without top, for any image size."""
     shape = (None, None, preprocess.CHANNELS)
-    return keras.applications.ResNet50(include_top=False, weights=weights, input_shape=shape, name=BASE)
+    base = keras.applications.ResNet50(include_top=False, weights=weights, input_shape=shape, name=BASE)
+    return normalization.fused(base)
 
 
 def untrained_base(momentum: float) -> keras.Model:

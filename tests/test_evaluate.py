@@ -56,7 +56,7 @@ def test_every_score_has_an_interval_around_it(results):
     for name in evaluate.MODELS:
         one = results[name]
         ranges = one["intervals"]
-        assert set(ranges) == set(one) - {"intervals", "temperature", "as_published"}
+        assert set(ranges) == set(one) - {"intervals", "temperature", "as_published", "pointing_game", "tta"}
         for label, values in one["classes"].items():
             assert set(ranges["classes"][label]) == set(values) - {"images"}
         assert all(ranges[key][0] <= one[key] <= ranges[key][1] for key in ("accuracy", "macro_f1", "nll", "brier"))
@@ -70,6 +70,47 @@ def test_the_decision_is_what_validation_says(workplace, results, tiny):
         assert decision["accepted_error"] == tiny.evaluate.accepted_error
         if decision["reached"]:
             assert decision["validation_error_of_accepted"] <= decision["accepted_error"]
+
+
+def test_averages_with_mirror_images_are_scored_beside_the_others(workplace, results):
+    decisions = json.loads((workplace / evaluate.DECISIONS).read_text())
+    text = (workplace / "MODEL_CARD.md").read_text()
+    for name, decision in decisions.items():
+        one = results[name]["tta"]
+        assert 0 < decision["tta_review_threshold"] <= 1 and "uncalibrated" not in one | one["intervals"]
+        assert one["nll"] != results[name]["nll"] and intervals.shown(one, "macro_f1") in text
+    assert "averaged with mirror images" in (workplace / "reports/evaluate/report.txt").read_text()
+
+
+def test_the_mean_of_both_networks_is_scored_beside_them(workplace, results):
+    def read(name):
+        lines = (workplace / f"reports/evaluate/{name}/predictions.csv").read_text().splitlines()[1:]
+        return np.array([[float(one) for one in line.split(",")[3:]] for line in lines])
+
+    mean = np.mean([read(name) for name in contract.NETWORKS], axis=0)
+    temperature = results[contract.TOGETHER]["temperature"]
+    assert np.allclose(calibration.with_temperature(mean, temperature), read(contract.TOGETHER), atol=1e-4)
+    assert f"`{contract.TOGETHER}` is the mean" in (workplace / "MODEL_CARD.md").read_text()
+
+
+def test_the_average_with_the_mirror_image_by_hand():
+    rows, labels = [], np.array([0, 1])
+    one = evaluate.Answers(rows, labels, np.array([[0.7, 0.1, 0.1, 0.1], [0.25, 0.25, 0.25, 0.25]]))
+    other = evaluate.Answers(rows, labels, np.array([[0.3, 0.5, 0.1, 0.1], [0.25, 0.25, 0.25, 0.25]]))
+    mean = evaluate.averaged([one, other], [1.0, 1.0]).raw
+    assert mean == pytest.approx(np.array([[0.5, 0.3, 0.1, 0.1], [0.25] * 4]))
+    pixels = np.arange(2 * 3 * 4).reshape(2, 3, 4, 1).astype(np.uint8)
+    assert evaluate.mirrored(dataset.Images(pixels, labels)).pixels[1, 2, 0, 0] == pixels[1, 2, 3, 0]
+
+
+def test_networks_that_average_anyway_are_not_averaged_again(workplace, tiny, monkeypatch, tmp_path):
+    monkeypatch.chdir(workplace)
+    for name, path in (("REPORTS", "."), ("DECISIONS", "decision.json"), ("CARD", "card.md")):
+        monkeypatch.setattr(evaluate, name, tmp_path / path)
+    evaluate.main(replace(tiny, evaluate=replace(tiny.evaluate, bootstrap=0, average_flip=True)))
+    assert "tta" not in json.loads((tmp_path / "metrics.json").read_text())["custom"]
+    assert "tta_review_threshold" not in json.loads((tmp_path / "decision.json").read_text())["custom"]
+    assert "Averaged with the mirror image" not in (tmp_path / "card.md").read_text()
 
 
 def test_predictions_and_scores_are_those_after_temperature(workplace, results):
@@ -105,6 +146,8 @@ def test_figures_and_tables_are_written(workplace):
              "reliability.png", "risk_coverage.png", "failures.png", "learning_curves.png"}
     for name in evaluate.MODELS:
         assert {path.name for path in (workplace / "reports/evaluate" / name).iterdir()} == names
+    both = workplace / "reports/evaluate" / contract.TOGETHER
+    assert {path.name for path in both.iterdir()} == names - {"learning_curves.png"}
 
 
 def test_a_csv_keeps_whole_numbers_whole():
@@ -177,7 +220,7 @@ def test_the_card_says_when_no_threshold_was_found(workplace):
     never = {"review_threshold": 1.0, "reached": False, "validation_coverage": 0.0,
              "validation_error_of_accepted": None}
     text = card.card(**facts | {"decisions": {name: one | never for name, one in facts["decisions"].items()}})
-    assert len(re.findall("Every image needs a review", text)) == 2
+    assert len(re.findall("Every image needs a review", text)) == 3
 
 
 def test_what_was_decided_is_said():

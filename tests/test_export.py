@@ -14,16 +14,25 @@ import pytest
 import tensorflow as tf
 import yaml
 
-from imaging import contract
-from stages import calibration, command, dataset, export, files, prepare, train_custom
+from imaging import contract, golden
+from stages import calibration, command, dataset, export, files, prepare, preprocess, train_custom
 from tests.conftest import PROJECT
 
 DECISIONS = {"custom": {"temperature": 1.5, "average_flip": True, "review_threshold": 0.7},
-             "resnet50": {"temperature": 0.8, "average_flip": False, "review_threshold": 1.0}}
+             "resnet50": {"temperature": 0.8, "average_flip": False, "review_threshold": 1.0,
+                          "tta_review_threshold": 0.9},
+             "ensemble": {"temperature": 0.9, "average_flip": False, "review_threshold": 0.6}}
+
+
+PREDICTIONS = "digest,actual,predicted\na,glioma,glioma\nb,glioma,pituitary\nc,notumor,notumor\nd,glioma,glioma\n"
+RELIABILITY = "images,confidence,accuracy\n1,0.4000,0.0000\n3,0.9000,1.0000\n"
 
 
 def served(name: str, pixels) -> np.ndarray:
     """Return what the trained network answers to pixels, with what evaluate decided."""
+    if name == contract.TOGETHER:
+        sides = [served(one, pixels) for one in contract.NETWORKS]
+        return calibration.with_temperature(np.mean(sides, axis=0), DECISIONS[name]["temperature"])
     trained = keras.models.load_model(export.MODELS[name].MODEL, compile=False)
     plain = trained(pixels).numpy()
     if DECISIONS[name]["average_flip"]:
@@ -42,7 +51,10 @@ def workplace(tiny, tmp_path_factory):
             network(seed).save(_made(stage.MODEL))
             files.write_json(folder / "reports" / stage.STAGE / "metrics.json", {"network": name})
         files.write_json(export.DECISIONS, DECISIONS)
-        files.write_json(export.REPORTS / "metrics.json", {name: {"accuracy": 0.5} for name in export.MODELS})
+        for name in contract.SERVED:
+            files.write_text(export.REPORTS / name / "predictions.csv", PREDICTIONS)
+            files.write_text(export.REPORTS / name / "reliability.csv", RELIABILITY)
+        files.write_json(export.REPORTS / "metrics.json", {name: {"accuracy": 0.5} for name in contract.SERVED})
         export.main(tiny)
     (folder / "params.yaml").write_text(yaml.safe_dump(_plain(tiny)))
     return folder
@@ -82,11 +94,12 @@ def contents(folder):
 
 def test_the_repository_holds_what_the_ensembles_need(workplace):
     names = sorted(path.name for path in (workplace / export.REPOSITORY).iterdir())
-    assert names == sorted([contract.PREPROCESS, *contract.NETWORKS, *map(contract.ensemble, contract.NETWORKS)])
+    assert names == sorted([contract.PREPROCESS, *contract.SERVED, *map(contract.ensemble, contract.SERVED),
+                            *map(contract.explain, contract.NETWORKS)])
     assert not any(path.name.startswith(".") for path in (workplace / export.REPOSITORY).rglob("*"))
 
 
-@pytest.mark.parametrize("name", [contract.PREPROCESS, *contract.NETWORKS])
+@pytest.mark.parametrize("name", [contract.PREPROCESS, *contract.SERVED])
 def test_configurations_agree_with_signatures(workplace, name):
     folder = workplace / export.REPOSITORY / name
     text = (folder / "config.pbtxt").read_text()
@@ -99,7 +112,7 @@ def test_configurations_agree_with_signatures(workplace, name):
 
 
 def test_labels_are_the_class_list(workplace):
-    for name in (*contract.NETWORKS, *map(contract.ensemble, contract.NETWORKS)):
+    for name in (name_of(one) for one in contract.NETWORKS for name_of in (str, contract.ensemble, contract.explain)):
         labels = (workplace / export.REPOSITORY / name / "labels.txt").read_text()
         assert tuple(labels.split()) == contract.CLASSES
 
@@ -109,6 +122,41 @@ def test_the_ensemble_is_a_linear_chain_and_names_its_data(workplace):
     assert re.findall(r'model_name: "(\w+)"', text) == [contract.PREPROCESS, "custom"]
     assert f'key: "{contract.DATA_SOURCE}"' in text and f'string_value: "{contract.PHANTOM}"' in text
     assert f'key: "{contract.REVIEW_THRESHOLD}"' in text and 'string_value: "0.700000"' in text
+
+
+@pytest.mark.parametrize("name", contract.SERVED)
+def test_network_and_ensemble_say_alike_what_computes(workplace, name):
+    texts = [(workplace / export.REPOSITORY / one / "config.pbtxt").read_text()
+             for one in (name, contract.ensemble(name))]
+    pattern = r'key: "(runtime|precision)"\n  value: { string_value: "(\w+)" }'
+    found = [dict(re.findall(pattern, text)) for text in texts]
+    served = json.loads((workplace / export.REPOSITORY / name / "1/provenance.json").read_text())["decision"]["served"]
+    assert found == [{"runtime": "openvino", "precision": served["precision"]}] * 2
+
+
+@pytest.mark.parametrize("name", contract.SERVED)
+def test_the_golden_answers_are_the_trained_networks(workplace, monkeypatch, name):
+    monkeypatch.chdir(workplace)
+    text = (export.REPOSITORY / contract.ensemble(name) / "config.pbtxt").read_text()
+    known = golden.from_text(re.search(r'key: "golden"\n  value: { string_value: "([^"]+)"', text).group(1))
+    pixels = np.stack([preprocess.decode(tf.constant(one), 64).numpy() for one in golden.images()])
+    assert np.allclose(known, served(name, pixels), atol=1e-5)
+
+
+def test_int8_on_request_is_stored_beside_the_float_model_with_its_own_golden_answers(copy, tiny):
+    export.main(replace(tiny, export=replace(tiny.export, precision="int8")))
+    version = copy / export.REPOSITORY / "custom/1"
+    assert (version / "openvino.int8/model.bin").is_file() and (version / "model.savedmodel/saved_model.pb").is_file()
+    assert "openvino.int8/model.xml" in json.loads((version / "provenance.json").read_text())["files"]
+    assert 'key: "golden_int8"' in (copy / export.REPOSITORY / "classify_custom/config.pbtxt").read_text()
+
+
+def test_tensorflow_on_request_writes_nothing_for_openvino(copy, tiny):
+    export.main(replace(tiny, export=replace(tiny.export, runtime="tensorflow")))
+    text = (copy / export.REPOSITORY / "custom/config.pbtxt").read_text()
+    assert 'string_value: "tensorflow"' in text and "precision" not in text
+    assert not (copy / export.REPOSITORY / "custom/1/openvino.int8").exists()
+    assert "numpy" not in (copy / export.REPOSITORY / "preprocess/config.pbtxt").read_text()
 
 
 def test_bytes_to_probabilities_without_keras(workplace, monkeypatch):
@@ -129,11 +177,31 @@ def test_weights_are_stored_once(workplace):
     assert weights <= stored.stat().st_size < 1.5 * weights + 2000
 
 
+def test_weights_are_stored_in_the_order_of_the_network(workplace):
+    trained = keras.models.load_model(workplace / train_custom.MODEL, compile=False)
+    saved = workplace / export.REPOSITORY / "custom/1" / export.SAVED_MODEL
+    stored = tf.train.load_checkpoint(str(saved / "variables/variables"))
+    for index, weight in enumerate(trained.weights):
+        found = stored.get_tensor(f"weights/{index}/.ATTRIBUTES/VARIABLE_VALUE")
+        assert np.array_equal(found, np.array(weight))
+
+
+def test_the_threshold_of_averages_is_served_where_there_is_one(workplace):
+    served = {name: (workplace / export.REPOSITORY / contract.ensemble(name) / "config.pbtxt").read_text()
+              for name in contract.NETWORKS}
+    assert contract.TTA_REVIEW_THRESHOLD not in served["custom"]
+    found = re.search(rf'"{contract.TTA_REVIEW_THRESHOLD}"\s*value: {{ string_value: "([\d.]+)"', served["resnet50"])
+    assert 0.9 <= float(found[1]) <= 1
+
+
 def test_provenance_travels_with_the_version(workplace):
     folder = workplace / export.REPOSITORY / "custom" / "1"
     facts = json.loads((folder / "provenance.json").read_text())
     assert facts["data"]["source"] == contract.PHANTOM and facts["test_scores"] == {"accuracy": 0.5}
-    assert facts["decision"] == DECISIONS["custom"]
+    assert {key: facts["decision"][key] for key in DECISIONS["custom"]} == DECISIONS["custom"]
+    assert facts["decision"]["served"]["precision"] in contract.PRECISIONS
+    assert facts["test_diagrams"]["confusion"] == [[2, 0, 0, 1], [0, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
+    assert facts["test_diagrams"]["reliability"][1] == {"images": 3, "confidence": 0.9, "accuracy": 1.0}
     assert facts["params"]["prepare"]["image_size"] == 64 and facts["git_revision"]
     assert facts["files"] == {name: value for name, value in export.digests(folder).items() if "provenance" not in name}
 
@@ -180,13 +248,13 @@ def test_tensorflow_2_17_of_the_stock_image_gives_the_same_answers(workplace, mo
     script = """
 import json, sys, tensorflow as tf
 assert tf.__version__.startswith("2.17."), tf.__version__
-repository, *paths = sys.argv[1:]
+repository, names, *paths = sys.argv[1:]
 load = lambda name: tf.saved_model.load(f"{repository}/{name}/1/model.savedmodel").signatures["serving_default"]
 pixels = load("preprocess")(image=tf.constant([[open(path, "rb").read()] for path in paths]))["pixels"]
-print(json.dumps([load(name)(pixels=pixels)["probabilities"].numpy().tolist() for name in ("custom", "resnet50")]))
+print(json.dumps([load(name)(pixels=pixels)["probabilities"].numpy().tolist() for name in names.split()]))
 """
-    run = subprocess.run([python, "-c", script, workplace / export.REPOSITORY, *paths], capture_output=True, text=True,
-                         check=True)
+    words = [python, "-c", script, workplace / export.REPOSITORY, " ".join(contract.SERVED), *paths]
+    run = subprocess.run(words, capture_output=True, text=True, check=True)
     pixels = next(iter(dataset.batches(dataset.load("test", 64, workplace / dataset.FOLDER), 3)))[0]
-    for got, name in zip(json.loads(run.stdout.splitlines()[-1]), export.MODELS, strict=True):
+    for got, name in zip(json.loads(run.stdout.splitlines()[-1]), contract.SERVED, strict=True):
         assert np.allclose(got, served(name, pixels), atol=1e-5)

@@ -1,8 +1,12 @@
 """A file or folder is whole or absent."""
 
+import subprocess
+import sys
+
 import pytest
 
 from stages import files
+from tests.conftest import PROJECT
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -27,3 +31,15 @@ def test_json_has_short_floats(tmp_path):
     files.write_json(tmp_path / "metrics.json", {"a": 0.1 + 0.2, "b": [1 / 3, 1]})
     assert '"a": 0.3,' in (tmp_path / "metrics.json").read_text()
     assert "0.333333," in (tmp_path / "metrics.json").read_text()
+
+
+def test_what_a_killed_process_was_writing_is_cleared_away_and_other_work_is_not(tmp_path):
+    code = (f"import os; from pathlib import Path; from stages import files; target = Path({str(tmp_path)!r}, 'a')\n"
+            "with files.replacing(target) as new:\n    new.write_text('half'); os.kill(os.getpid(), 9)")
+    subprocess.run([sys.executable, "-c", code], cwd=PROJECT)
+    assert len(list(tmp_path.iterdir())) == 1
+    with files.replacing(tmp_path / "b") as other:
+        other.write_text("b")
+        files.write_text(tmp_path / "a", "whole")
+        assert {path.name for path in tmp_path.iterdir()} == {"a", other.parent.name}
+    assert {path.name for path in tmp_path.iterdir()} == {"a", "b"}

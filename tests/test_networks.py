@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from keras import layers
 
-from stages import command, train_custom, train_resnet
+from stages import command, normalization, train_custom, train_resnet
 from stages.train_resnet import BASE
 
 
@@ -131,3 +131,45 @@ def test_onednn_is_on_before_tensorflow_loads_unless_the_user_says_otherwise(cho
     kept = {name: value for name, value in os.environ.items() if name != "TF_ENABLE_ONEDNN_OPTS"}
     result = subprocess.run([sys.executable, "-c", code], env=kept | chosen, capture_output=True, text=True, check=True)
     assert result.stdout.split() == ["False", used]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
+def test_fused_batch_normalisation_computes_what_keras_does(dtype):
+    x = np.random.default_rng(0).normal(3.0, 2.0, (8, 6, 6, 5)).astype(np.float32)
+    plain = layers.BatchNormalization(momentum=0.5, dtype=dtype)
+    fused = normalization.BatchNormalization(momentum=0.5, dtype=dtype)
+
+    def differ(training: bool) -> float:
+        one, other = (np.array(layer(x, training=training), np.float32) for layer in (plain, fused))
+        return float(np.abs(one - other).max())
+
+    tolerance = 1e-5 if dtype == "float32" else 0.05
+    assert differ(True) < tolerance and differ(True) < tolerance
+    assert np.allclose(fused.moving_mean, plain.moving_mean, atol=0.02)
+    count = x[..., 0].size
+    unbiased = 0.25 + (np.array(plain.moving_variance) - 0.25) * count / (count - 1)
+    assert np.allclose(fused.moving_variance, unbiased, atol=1e-3 if dtype == "float32" else 0.05)
+    fused.set_weights(plain.get_weights())
+    assert differ(False) < tolerance
+
+
+def test_frozen_batch_normalisation_stays_as_it_is():
+    x = np.random.default_rng(0).normal(3.0, 2.0, (8, 6, 6, 5)).astype(np.float32)
+    layer = normalization.BatchNormalization()
+    layer(x, training=True)
+    before = [np.array(weight) for weight in layer.weights]
+    layer.trainable = False
+    assert np.allclose(layer(x, training=True), layer(x, training=False))
+    assert all(np.array_equal(one, now) for one, now in zip(before, layer.weights, strict=True))
+
+
+def test_a_copy_with_fused_batch_normalisation_has_weights_and_answers_of_the_original():
+    keras.utils.set_random_seed(1)
+    shape = (None, None, 3)
+    base = keras.applications.ResNet50(include_top=False, weights=None, input_shape=shape)
+    copy = normalization.fused(base)
+    pixels = np.random.default_rng(0).random((2, 64, 64, 3), np.float32)
+    wanted, got = base(pixels).numpy(), copy(pixels).numpy()
+    assert np.abs(wanted - got).max() <= 1e-4 * np.abs(wanted).max()
+    assert not any(type(layer) is layers.BatchNormalization for layer in copy.layers)
+    assert [layer.name for layer in copy.layers][1:] == [layer.name for layer in base.layers][1:]

@@ -12,6 +12,7 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
 from imaging import contract
 from stages import command, dataset, grouping, phantom, prepare, probe
+from tests import medical
 
 
 @pytest.fixture
@@ -255,6 +256,15 @@ def test_few_bad_files_are_listed_and_many_stop_the_stage(knobs, source, capsys)
         (source / "glioma" / f"broken{index}.png").write_bytes(b"text")
     with pytest.raises(command.StageError, match="6 of 30"):
         prepare.main(knobs)
+
+
+def test_dicom_files_are_read_as_pictures_are(knobs, source):
+    pixels = np.random.default_rng(2).integers(0, 4096, (64, 64), np.uint16)
+    (source / "glioma" / "IM1.dcm").write_bytes(medical.dicom(pixels))
+    (source / "glioma" / "IM2.dcm").write_bytes(medical.dicom(pixels, Modality="CT"))
+    prepare.main(knobs)
+    assert homes("IM1.dcm") and not homes("IM2.dcm")
+    assert "IM2.dcm" in (dataset.FOLDER / "unreadable.csv").read_text()
 
 
 def test_an_external_test_set_is_cleared_of_training_images(knobs, source, tmp_path):

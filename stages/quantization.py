@@ -1,0 +1,165 @@
+"""Served faster: the exported SavedModel in OpenVINO, with 8-bit integers or bfloat16 where that changes no answer.
+
+float32 is what `evaluate` scored. Before a faster precision is served, its answers to the validation split are compared
+with float32's, and the strictest that it must meet is written beside each number below. The test split only reports.
+
+int8: weights and activations as 8-bit integers, scales from training images (post-training static quantisation: Jacob
+et al. 2018, arXiv:1712.05877; NNCF's default of symmetric weights and activations with fast bias correction). Its
+probabilities get a temperature and a threshold of their own.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import openvino as ov
+from openvino import opset13 as ops
+
+from imaging import contract, processor
+from stages import answer, calibration, dataset, scores
+
+CALIBRATION_IMAGES = 300
+JUDGED_IMAGES = 1000
+"""Most images of a split that are compared."""
+INT8_IMAGES = 100
+"""Fewest validation images from which int8 may be judged."""
+INT8_SAME_CLASS = 0.995
+INT8_F1_FALL = 0.002
+BFLOAT16_SAME_CLASS = 0.999
+BFLOAT16_DIFFERENCE = 0.01
+HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A chosen precision, what to record of the choice, the model, and the threshold that int8 needs (else 0)."""
+
+    precision: str
+    record: dict
+    model: ov.Model
+    review_threshold: float
+
+
+def quantized(saved_model: Path, pixels: np.ndarray) -> ov.Model:
+    """Return the int8 form of a SavedModel.
+
+    Args:
+        saved_model: with the signature of stages/export.py.
+        pixels: float32 [n, size, size, 3] in [0, 1], typical images.
+    """
+    import nncf  # takes seconds, and only export needs it
+
+    return nncf.quantize(ov.Core().read_model(saved_model), nncf.Dataset(pixels[:, None]), subset_size=len(pixels))
+
+
+def with_temperature(model: ov.Model, temperature: float) -> ov.Model:
+    """Return a model whose probabilities are those of `model` after calibration.with_temperature."""
+    output = model.output(contract.PROBABILITIES)
+    probabilities = output.get_node().input_value(0)
+    logarithm = ops.log(ops.maximum(probabilities, ops.constant(np.float32(answer.TINIEST))))
+    changed = ops.softmax(ops.divide(logarithm, ops.constant(np.float32(temperature))), axis=1)
+    changed.output(0).set_names({contract.PROBABILITIES})
+    others = [other.get_node() for other in model.outputs if other != output]
+    return ov.Model([ops.result(changed), *others], model.get_parameters(), contract.PROBABILITIES)
+
+
+def predict(model: ov.Model, pixels: np.ndarray, precision: str) -> np.ndarray:
+    """Return the probabilities float32 [n, 4] for pixels float32 [n, size, size, 3], computed one by one as served.
+
+    Args:
+        model: of a SavedModel or quantized().
+        pixels: in [0, 1].
+        precision: out of contract.PRECISIONS; bfloat16 is emulated where the processor lacks it.
+    """
+    single = model.clone()
+    single.reshape([1, *pixels.shape[1:]])
+    request = ov.Core().compile_model(single, "CPU", {"INFERENCE_PRECISION_HINT": HINTS[precision]}) \
+        .create_infer_request()
+    return np.concatenate([request.infer([pixels[index : index + 1]])[contract.PROBABILITIES].copy()
+                           for index in range(len(pixels))])
+
+
+def agreement(labels: np.ndarray, wanted: np.ndarray, got: np.ndarray) -> dict[str, float]:
+    """Compare answers with those in float32.
+
+    Args:
+        labels: int [n].
+        wanted: float [n, 4], in float32.
+        got: float [n, 4].
+
+    Returns:
+        images, n; same_class, a share; largest_difference of a probability; macro_f1 and float32_macro_f1.
+    """
+    return {
+        "images": len(labels),
+        "same_class": float((wanted.argmax(1) == got.argmax(1)).mean()),
+        "largest_difference": float(np.abs(wanted - got).max()),
+        "macro_f1": scores.scores(labels, got)["macro_f1"],
+        "float32_macro_f1": scores.scores(labels, wanted)["macro_f1"],
+    }
+
+
+def passes(precision: str, found: dict[str, float]) -> bool:
+    """Return whether a precision may be served.
+
+    Args:
+        precision: out of contract.PRECISIONS.
+        found: agreement() on the validation split.
+    """
+    if precision == "int8":
+        fall = found["float32_macro_f1"] - found["macro_f1"]
+        return found["images"] >= INT8_IMAGES and found["same_class"] >= INT8_SAME_CLASS and fall <= INT8_F1_FALL
+    return found["same_class"] >= BFLOAT16_SAME_CLASS and found["largest_difference"] <= BFLOAT16_DIFFERENCE
+
+
+def choose(wanted: str, found: dict[str, dict]) -> str:
+    """Return the precision to serve: the one asked for, or with `auto` the fastest that passes.
+
+    Args:
+        wanted: param export.precision.
+        found: precision -> agreement() on the validation split.
+    """
+    if wanted != "auto":
+        return wanted
+    return next((name for name in candidates(wanted) if passes(name, found[name])), "float32")
+
+
+def candidates(wanted: str) -> tuple[str, ...]:
+    """Return the precisions to compare with float32, fastest first; bfloat16 only where the processor computes it."""
+    fast = ("int8", "bfloat16") if processor.has(processor.BFLOAT16) else ("int8",)
+    return tuple(name for name in fast if wanted in ("auto", name))
+
+
+def spread(images: dataset.Images, most: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return pixels float32 [n, size, size, 3] in [0, 1] and labels int64 [n] of at most so many images of a split."""
+    chosen = np.unique(np.linspace(0, len(images) - 1, min(len(images), most)).astype(int))
+    some = dataset.Images(images.pixels[chosen], images.labels[chosen])
+    (pixels, labels), = dataset.batches(some, len(some)).as_numpy_iterator()
+    return pixels, labels
+
+
+def measured(saved_model: Path, splits: dict[str, dataset.Images], wanted: str, accepted_error: float) -> Measured:
+    """Compare the precisions that a SavedModel may be served with.
+
+    Args:
+        saved_model: with the signature of stages/export.py.
+        splits: "train", for the scales of int8; "validation", which decides; "test", which reports.
+        wanted: param export.precision.
+        accepted_error: see calibration.review_threshold.
+    """
+    models = {name: ov.Core().read_model(saved_model) for name in ("float32", "bfloat16")}
+    (pixels, labels), (test, test_labels) = (spread(splits[name], JUDGED_IMAGES) for name in ("validation", "test"))
+    plain, threshold = predict(models["float32"], pixels, "float32"), 0.0
+    if "int8" in candidates(wanted):
+        rough = quantized(saved_model, spread(splits["train"], CALIBRATION_IMAGES)[0])
+        decision = calibration.decide(labels, predict(rough, pixels, "int8"), accepted_error)
+        models["int8"] = with_temperature(rough, decision["temperature"])
+        threshold = decision["review_threshold"]
+    found = {name: agreement(labels, plain, predict(models[name], pixels, name)) for name in candidates(wanted)}
+    chosen = choose(wanted, found)
+    record = {"precision": chosen, "validation": found}
+    if chosen != "float32":
+        record["test"] = agreement(test_labels, predict(models["float32"], test, "float32"),
+                                   predict(models[chosen], test, chosen))
+    return Measured(chosen, record, models[chosen], threshold if chosen == "int8" else 0.0)
+
