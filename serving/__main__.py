@@ -4,7 +4,8 @@
     python -m serving --http-port 8000 -- gunicorn --worker-class gevent 'webapp:create_app()'
 
 Copies the model repository, starts Triton on 127.0.0.1, checks that it answers rightly and stays until Ctrl-C. With a
-command after --, runs it with TRITON_URL in its environment and ends with it.
+command after --, runs it with TRITON_URL in its environment and ends with it. Given a store of releases
+(serving/releases.py) it serves the current one and follows its changes; Triton's port then changes with the release.
 """
 
 import argparse
@@ -12,6 +13,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from serving import releases
 from serving.errors import ServingError
 from serving.server import Server
 from serving.supervisor import Signals, supervise
@@ -26,7 +28,8 @@ def arguments(argv: list[str]) -> argparse.Namespace:
         description="Run Triton on a checked copy of the model repository, and a command beside it.",
         epilog="example: python -m serving --http-port 8000 -- python -m client scan.jpg",
     )
-    parser.add_argument("--repository", type=Path, default=Path("model_repository"), help="default: %(default)s")
+    parser.add_argument("--repository", type=Path, default=Path("model_repository"),
+                        help="or a store of releases; default: %(default)s")
     parser.add_argument("--http-port", type=int, default=8000, help="0 picks a free one; default: %(default)s")
     parser.add_argument("--log-file", type=Path, default=Path("logs/triton.log"), help="default: %(default)s")
     parser.add_argument("--start-timeout", type=float, default=180.0, help="seconds; default: %(default)s")
@@ -46,18 +49,18 @@ def main(argv: list[str] | None = None) -> int:
     options = arguments(sys.argv[1:] if argv is None else argv)
     signals = Signals()
     signals.listen()
-    server = Server(
-        options.repository,
-        options.http_port,
-        options.log_file,
-        start_timeout=options.start_timeout,
-        cancelled=lambda: bool(signals.received),
-    )
     print(f"Starting Triton on {options.repository} (log: {options.log_file}) ...", file=sys.stderr, flush=True)
     try:
-        with server:
+        store = options.repository if releases.is_store(options.repository) else None
+        with Server(
+            releases.current(store) if store else options.repository,
+            options.http_port,
+            options.log_file,
+            start_timeout=options.start_timeout,
+            cancelled=lambda: bool(signals.received),
+        ) as server:
             print(f"Ready: http://{server.url} serves {', '.join(server.networks)}", file=sys.stderr, flush=True)
-            return supervise(server, options.command, signals)
+            return supervise(server, options.command, signals, store=store)
     except (ServingError, OSError) as error:
         if signals.received:
             return 128 + signals.received

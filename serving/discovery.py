@@ -134,6 +134,10 @@ def lay_out_backends(installation: Installation, folder: Path) -> None:
         shutil.copytree(BACKEND, folder / "tensorflow", ignore=shutil.ignore_patterns("__pycache__"))
 
 
+MALLOC = {"MALLOC_MMAP_THRESHOLD_": 2**25, "MALLOC_TRIM_THRESHOLD_": 2**28, "MALLOC_TOP_PAD_": 2**24}
+"""glibc keeps what images of a few MB need, and fetches no zeroed pages from the system for each; see mallopt(3)."""
+
+
 def environment(installation: Installation, inherited: dict[str, str]) -> dict[str, str]:
     """Return the environment variables for tritonserver.
 
@@ -141,7 +145,7 @@ def environment(installation: Installation, inherited: dict[str, str]) -> dict[s
         installation: from find().
         inherited: os.environ or a part of it; not changed.
     """
-    result = dict(inherited)
+    result = {name: str(size) for name, size in MALLOC.items()} | inherited
     if installation.core:
         result["TRITON_SERVER_VERSION"] = installation.core
     if installation.libraries:

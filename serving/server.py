@@ -1,7 +1,6 @@
 """One Triton process: started on a private copy of the repository, proven to answer, and cleared away completely."""
 
 import contextlib
-import io
 import os
 import re
 import secrets
@@ -13,9 +12,6 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
-
-import numpy as np
-from PIL import Image
 
 from client import Classifier, ClientError
 from imaging import contract
@@ -66,13 +62,21 @@ class Server:
         self.start_timeout = start_timeout
         self.networks: list[str] = []
         self._cancelled = cancelled
+        self._is_successor = False
+        self._log_start = 0
         self._folder: Path | None = None
         self._process: subprocess.Popen | None = None
+        self._stubs: set[int] = set()
 
     @property
     def url(self) -> str:
         """host:port of the HTTP endpoint, as client.Classifier wants it."""
         return f"{HOST}:{self.http_port}"
+
+    @property
+    def copy(self) -> Path:
+        """The private copy of the repository, which is what is served. Only while the server runs."""
+        return self._folder / "model_repository"
 
     @property
     def pid(self) -> int | None:
@@ -100,15 +104,17 @@ class Server:
         sweep(self.work)
         self._folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=self.work)).resolve()
         try:
-            models = {model.name for model in snapshot.take(self.repository, self._folder / "model_repository")}
-            self.networks = [name for name in contract.NETWORKS if contract.ensemble(name) in models]
+            models = {model.name for model in snapshot.take(self.repository, self.copy)}
+            self.networks = [name for name in contract.SERVED if contract.ensemble(name) in models]
             if not self.networks:
-                wanted = ", ".join(map(contract.ensemble, contract.NETWORKS))
+                wanted = ", ".join(map(contract.ensemble, contract.SERVED))
                 raise ServingError(f"Expected one of the ensembles {wanted}. Received: {', '.join(sorted(models))}.")
             discovery.lay_out_backends(installation, self._folder / "backends")
             self.log_file = self.log_file or self._folder / "triton.log"
             self.log_file.parent.mkdir(parents=True, exist_ok=True)
-            self.log_file.write_bytes(b"")
+            if not self._is_successor:
+                self.log_file.write_bytes(b"")
+            self._log_start = self.log_file.stat().st_size if self.log_file.exists() else 0
             self._environment = discovery.environment(installation, dict(os.environ))
             self._command = command(installation.binary, self._folder, self.http_port)
             self._launch()
@@ -117,12 +123,15 @@ class Server:
             raise
 
     def restart(self) -> None:
-        """Replace a Triton that runs but no longer answers, on the same port and copy.
+        """Replace a Triton that has ended, lost a process or no longer answers, on the same port and copy.
+
+        It gets no time to end in order: without one of its stubs it would only wait for its own time-out.
 
         Raises:
             ServingError: the new one does not answer either.
         """
-        self._end_process()
+        self._kill_process()
+        remove_shared_memory(self._folder)
         self._launch()
 
     def stop(self) -> None:
@@ -133,13 +142,25 @@ class Server:
             self._folder = None
 
     def is_running(self) -> bool:
-        """Return whether the process runs; it may still be unable to answer (see check)."""
-        return self._process is not None and self._process.poll() is None
+        """Return whether the process and its stubs run; they may still be unable to answer (see check)."""
+        is_running = self._process is not None and self._process.poll() is None
+        return is_running and all(parent(stub) == self._process.pid for stub in self._stubs)
 
-    def check(self, timeout: float = 10.0) -> None:
-        """Classify a test image with every network.
+    def successor(self, repository: Path) -> "Server":
+        """Return a server for another repository on a free port, with the same settings otherwise; not started."""
+        log = None if self.log_file.is_relative_to(self._folder) else self.log_file
+        new = Server(repository, 0, log, self.work, self.start_timeout, self._cancelled)
+        new._is_successor = True  # so that it adds to the log
+        return new
+
+    def check(self, timeout: float = 10.0, most: int | None = 1) -> None:
+        """Classify golden images with every network and compare the answers with the exported ones.
 
         Only an answer proves health: with a dead stub Triton reports live, ready and every model ready, for ever.
+
+        Args:
+            timeout: seconds for each image.
+            most: so many images a network; None for all.
 
         Raises:
             ClientError: what a user would get now.
@@ -147,7 +168,7 @@ class Server:
         classifier = Classifier(self.url, timeout)
         try:
             for network in self.networks:
-                classifier.classify(test_image(), network)  # raises unless finite, in [0, 1] and of sum 1
+                classifier.verify(network, most)
         finally:
             classifier.close()
 
@@ -155,7 +176,7 @@ class Server:
         """Return the lines of Triton's log that name errors, else its last lines."""
         if not self.log_file or not self.log_file.exists():
             return ""
-        lines = self.log_file.read_text(encoding="utf-8", errors="replace").splitlines()
+        lines = self.log_file.read_bytes()[self._log_start :].decode("utf-8", "replace").splitlines()
         telling = [line for line in lines if re.match(r"E\d{4} |error:|\w*(Error|Exception)\b", line)]
         telling = [line for line in telling if not re.search("cuda", line, re.IGNORECASE)]  # noise where no GPU is
         return "\n".join((telling or lines)[-LOG_LINES:])
@@ -180,10 +201,11 @@ class Server:
             self._require_progress(deadline)
             time.sleep(POLL)
         classifier.close()
+        self._stubs = children(self._process.pid)
         try:
-            self.check(timeout=max(5.0, deadline - time.monotonic()))
+            self.check(timeout=max(5.0, deadline - time.monotonic()), most=None)
         except ClientError as error:
-            message = f"Expected right answers to a test image. Received: {error} {error.detail}"
+            message = f"Expected right answers to the golden images. Received: {error} {error.detail}"
             raise ServingError(message, self.log_excerpt()) from error
 
     def _models_ready(self, classifier: Classifier) -> bool:
@@ -197,8 +219,7 @@ class Server:
         """Raise if waiting longer is useless."""
         if self._cancelled():
             raise ServingError("Stopped before the server was ready.")
-        if not self.is_running():
-            code = self._process.returncode
+        if (code := self._process.poll()) is not None:
             raise ServingError(f"Expected Triton to load every model. Received: exit code {code}.", self.log_excerpt())
         if time.monotonic() > deadline:
             message = f"Expected Triton to be ready within {self.start_timeout:.0f} s. Received: no answer."
@@ -211,9 +232,14 @@ class Server:
         self._process.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(EXIT_TIMEOUT + 3)
-        kill_group(self._process.pid)
-        self._process.wait()
-        self._process = None
+        self._kill_process()
+
+    def _kill_process(self) -> None:
+        """KILL Triton and its stubs."""
+        if self._process:
+            kill_group(self._process.pid)
+            self._process.wait()
+        self._process, self._stubs = None, set()
 
 
 def command(binary: Path, folder: Path, http_port: int) -> list[str]:
@@ -255,24 +281,39 @@ def free_port(port: int) -> int:
         return probe.getsockname()[1]
 
 
-def test_image() -> bytes:
-    """Return a PNG of 64 x 64 grey steps."""
-    buffer = io.BytesIO()
-    Image.fromarray(np.tile(np.arange(0, 256, 4, dtype=np.uint8), (64, 1))).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
 def kill_group(pid: int) -> None:
     """KILL every process of a group that is still there."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(pid, signal.SIGKILL)
 
 
-def remove_remains(folder: Path) -> None:
-    """Delete a private folder and the shared memory regions that carry its name."""
+def parent(pid: int) -> int | None:
+    """Return the id of a process's parent; None if the process has ended."""
+    try:
+        state, found, *_ = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if state in "ZX" else int(found)
+
+
+def children(pid: int) -> set[int]:
+    """Return the ids of a process's children that have not ended."""
+    return {one for one in (int(path.name) for path in Path("/proc").glob("[0-9]*")) if parent(one) == pid}
+
+
+def remove_shared_memory(folder: Path) -> None:
+    """Delete the shared memory regions that carry the name of a private folder."""
     for region in SHARED_MEMORY.glob(f"{folder.name}-*"):
         region.unlink(missing_ok=True)
-    shutil.rmtree(folder, ignore_errors=True)
+
+
+def remove_remains(folder: Path) -> None:
+    """Delete a private folder and its shared memory regions, or a file."""
+    remove_shared_memory(folder)
+    if folder.is_dir():
+        shutil.rmtree(folder, ignore_errors=True)
+    else:
+        folder.unlink(missing_ok=True)
 
 
 def sweep(work: Path) -> None:

@@ -7,16 +7,21 @@ DVC deletes and rewrites model_repository/<name>/1 in place during `dvc repro`, 
 import json
 import re
 import shutil
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from imaging import contract, processor
 from serving.errors import ServingError
 from stages.files import digest
 
 SAVED_MODEL = "model.savedmodel"
 PROVENANCE = "provenance.json"
 REPAIR = "Run: dvc repro"
+NEEDS = {"bfloat16": processor.BFLOAT16, "int8": processor.INT8}
+"""Precision -> instructions that make it worth while."""
+PRECISION_VALUE = re.compile(rf'(key:\s*"{contract.PRECISION}"\s*value:\s*{{\s*string_value:\s*)"(\w+)"')
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,21 @@ def require_digests(repository: Path) -> int:
     return count
 
 
+def fit_precision(repository: Path) -> None:
+    """Let networks compute in float32 whose precision this processor lacks; print which.
+
+    Only configurations are rewritten, the ensembles' too, where clients read what computes. An int8 network computes
+    with its SavedModel then, whose temperature and golden answers are in the repository as well.
+    """
+    for path in sorted(repository.glob("*/config.pbtxt")):
+        text = path.read_text(encoding="utf-8")
+        found = PRECISION_VALUE.search(text)
+        if found and found.group(2) in NEEDS and not processor.has(NEEDS[found.group(2)]):
+            path.write_text(text[: found.start(2)] + "float32" + text[found.end(2) :], encoding="utf-8")
+            print(f"{path.parent.name}: exported for {found.group(2)}, which this processor lacks; served in float32.",
+                  file=sys.stderr)
+
+
 def _table(provenance: Path) -> dict[str, str]:
     """Return the "files" table: path relative to the version folder -> SHA-256."""
     try:
@@ -118,10 +138,28 @@ def _table(provenance: Path) -> dict[str, str]:
         raise ServingError(f"Expected a JSON object in {where}. Received: {error}. {REPAIR} --force") from None
 
 
-def take(repository: Path, destination: Path) -> list[Model]:
-    """Copy a repository and verify the copy: complete, and every digest right.
+def copy(repository: Path, destination: Path) -> list[Model]:
+    """Copy a complete repository and return the models in it.
 
     Hidden files stay behind (DVC's .gitignore, editors' files): Triton refuses a repository with a dot-directory.
+
+    Args:
+        repository: the model repository; only read.
+        destination: is made; must not exist.
+
+    Raises:
+        ServingError: as require_complete.
+    """
+    models = require_complete(repository)
+    for model in models:
+        shutil.copytree(
+            repository / model.name, destination / model.name, ignore=shutil.ignore_patterns(".*", "__pycache__")
+        )
+    return models
+
+
+def take(repository: Path, destination: Path) -> list[Model]:
+    """Copy a repository, fit it to this processor, and verify the copy: complete, and every digest right.
 
     Args:
         repository: the model repository; only read.
@@ -133,11 +171,8 @@ def take(repository: Path, destination: Path) -> list[Model]:
     Raises:
         ServingError: as require_complete and require_digests.
     """
-    models = require_complete(repository)
-    for model in models:
-        shutil.copytree(
-            repository / model.name, destination / model.name, ignore=shutil.ignore_patterns(".*", "__pycache__")
-        )
+    models = copy(repository, destination)
+    fit_precision(destination)
     # Not the original, which a `dvc repro` may be rewriting at this moment: what is checked is what is served.
     require_complete(destination)
     require_digests(destination)

@@ -1,4 +1,9 @@
-"""Keeps a server, and a command that uses it, together: when one ends, so does the other."""
+"""Keeps a server, and a command that uses it, together: when one ends, so does the other.
+
+The command learns from a file which Triton to ask: serving a store of releases, a second Triton starts on a release
+that has become the current one, and only when it answers rightly does the file name it. The first ends when the last
+request that it may have been given has had its time.
+"""
 
 import os
 import signal
@@ -6,18 +11,27 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
-from client import ClientError, DeadlineExceeded, ServerError
+from client import ClientError, DeadlineExceeded, ServerBroken, ServerError
+from serving import releases
+from serving.errors import ServingError
 from serving.server import POLL, Server, kill_group
+from stages import files
 
-CHECK_EVERY = 10.0
+CHECK_EVERY = 5.0
 """Seconds between two canary images."""
 CHECK_AGAIN = 1.0
 """Seconds until the next one after a failure."""
 FAILURES = 3
 """Canary images that fail in a row before Triton is replaced."""
+MOST_RESTARTS = 25
+"""Within RESTART_WINDOW seconds; a server that dies more often needs a person."""
+RESTART_WINDOW = 600.0
 STOP_TIMEOUT = 10.0
 """Seconds that the command gets to end after TERM."""
+DRAIN = 15.0
+"""Seconds until a replaced Triton ends: longer than the page lets one classification last."""
 
 
 class Signals:
@@ -74,7 +88,7 @@ class Canary(threading.Thread):
         """Return whether the server works. A refusal for a full queue is a sign of life, not of illness."""
         try:
             self._server.check()
-        except (ServerError, DeadlineExceeded) as error:
+        except (ServerError, ServerBroken, DeadlineExceeded) as error:
             print(f"A test image failed: {error} {error.detail}", file=sys.stderr)
             return False
         except ClientError:
@@ -82,45 +96,136 @@ class Canary(threading.Thread):
         return True
 
 
-def supervise(server: Server, command: list[str], signals: Signals, check_every: float = CHECK_EVERY) -> int:
-    """Run a command beside a started server until the command ends, the server ends, or a signal comes.
+class Keeper:
+    """Holds the Triton that serves: starts it anew when it fails, and replaces it when a release does.
 
     Args:
-        server: started; replaced here when it is sick, stopped by the caller.
-        command: program and arguments, with TRITON_URL=host:port in its environment; empty for none.
-        signals: listening.
+        server: started, and stopped by who has started it.
+        store: of releases, whose current one is to be served; None to stay with the server's repository.
         check_every: seconds between two canary images.
 
+    Attributes:
+        server: the one that serves now.
+        state: the file that says which one that is.
+    """
+
+    def __init__(self, server: Server, store: Path | None, check_every: float):
+        self.server, self.state = server, server.work / f"{os.getpid()}-state.json"
+        self._store, self._check_every = store, check_every
+        self._first = server
+        self._release = self._refused = server.repository.resolve()
+        self._restarts: list[float] = []
+        self._retired: list[tuple[float, Server]] = []
+        self._write_state()
+        self._watch()
+
+    def environment(self) -> dict[str, str]:
+        """Return what a command must know: where Triton is, what it serves, and the file that says when it changes."""
+        return {"TRITON_URL": self.server.url, "MODEL_REPOSITORY": str(self.server.copy),
+                "TRITON_STATE": str(self.state.resolve())}
+
+    def look(self) -> bool:
+        """Do what is due now; return whether there is a server that may go on.
+
+        Raises:
+            ServingError: a replacement of a sick server does not come up.
+        """
+        if self._canary.sick.is_set() or not self.server.is_running():
+            return self._restart()
+        if self._store:
+            self._follow()
+        while self._retired and time.monotonic() >= self._retired[0][0]:
+            self._retired.pop(0)[1].stop()
+        return True
+
+    def end(self) -> None:
+        """Stop every server that was started or replaced here, and the canary."""
+        self._canary.end()
+        for _, old in self._retired:
+            old.stop()
+        if self.server is not self._first:
+            self.server.stop()
+        self.state.unlink(missing_ok=True)
+
+    def _watch(self) -> None:
+        self._canary = Canary(self.server, self._check_every)
+        self._canary.start()
+
+    def _write_state(self) -> None:
+        files.write_json(self.state, {"url": self.server.url, "repository": str(self.server.copy)})
+
+    def _restart(self) -> bool:
+        """Start the server anew on its port; return False when that has happened too often."""
+        self._canary.end()
+        reason = "gives no right answers" if self._canary.sick.is_set() else "or one of its stubs has ended"
+        now = time.monotonic()
+        self._restarts = [then for then in self._restarts if now - then < RESTART_WINDOW] + [now]
+        if len(self._restarts) > MOST_RESTARTS:
+            print(f"Triton {reason}, again and again: giving up.\n{self.server.log_excerpt()}", file=sys.stderr)
+            return False
+        print(f"Triton {reason}; starting it anew.", file=sys.stderr, flush=True)
+        self.server.restart()
+        print("Triton answers again.", file=sys.stderr, flush=True)
+        self._watch()
+        return True
+
+    def _follow(self) -> None:
+        """Replace the server if another release has become the current one; one that fails is tried once."""
+        try:
+            wanted = releases.current(self._store)
+        except ServingError:
+            return
+        if wanted in (self._release, self._refused):
+            return
+        new = self.server.successor(wanted)
+        try:
+            new.start()
+        except (ServingError, OSError) as error:
+            self._refused = wanted
+            print(f"Release {wanted.name} is refused, {self._release.name} goes on: {error}", file=sys.stderr,
+                  flush=True)
+            return
+        self._canary.end()
+        self._retired.append((time.monotonic() + DRAIN, self.server))
+        self.server, self._release, self._refused = new, wanted, wanted
+        self._write_state()
+        self._watch()
+        print(f"Release {wanted.name} serves.", file=sys.stderr, flush=True)
+
+
+def supervise(server: Server, command: list[str], signals: Signals, check_every: float = CHECK_EVERY,
+              store: Path | None = None) -> int:
+    """Run a command beside a started server until the command ends, the server ends too often, or a signal comes.
+
+    Args:
+        server: started; replaced here when it or a stub of it has ended or it is sick; stopped by the caller.
+        command: program and arguments, with Keeper.environment() in its environment; empty for none.
+        signals: listening.
+        check_every: seconds between two canary images.
+        store: of releases to follow, or None.
+
     Returns:
-        The command's exit code; 1 if the server ended first; 128 + the signal's number after a signal.
+        The command's exit code; 1 after MOST_RESTARTS; 128 + the signal's number after a signal.
 
     Raises:
         ServingError: a replacement of a sick server does not come up.
         OSError: the command cannot be started.
     """
-    child = None
-    if command:
-        child = subprocess.Popen(command, env={**os.environ, "TRITON_URL": server.url}, start_new_session=True)
-    canary = Canary(server, check_every)
-    canary.start()
+    keeper, child = Keeper(server, store, check_every), None
     try:
+        if command:
+            child = subprocess.Popen(command, env=os.environ | keeper.environment(), start_new_session=True)
         while not signals.received:
             if child and child.poll() is not None:
                 return child.returncode if child.returncode >= 0 else 128 - child.returncode
-            if canary.sick.is_set():
-                print("Triton runs but does not answer; starting it anew.", file=sys.stderr, flush=True)
-                server.restart()
-                canary = Canary(server, check_every)
-                canary.start()
-            elif not server.is_running():
-                print(f"Triton has ended by itself.\n{server.log_excerpt()}", file=sys.stderr)
+            if not keeper.look():
                 return 1
             time.sleep(POLL)
         return 128 + signals.received
     finally:
-        canary.end()
         if child:
             end(child)
+        keeper.end()
 
 
 def end(child: subprocess.Popen) -> None:

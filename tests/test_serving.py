@@ -256,3 +256,27 @@ def test_the_parameters_of_the_native_backend_set_the_threads(backend, tmp_path)
     assert backend.thread_counts({"parameters": parameters}, tmp_path) == (2, 3)
     with pytest.raises(Refusal, match="'many'"):
         backend.thread_counts({"parameters": {"TF_NUM_INTRA_THREADS": {"string_value": "many"}}}, tmp_path)
+
+
+PRECISION = 'parameters {\n  key: "precision"\n  value: { string_value: "int8" }\n}\n'
+
+
+@pytest.mark.parametrize("has", [True, False])
+def test_a_precision_that_the_processor_lacks_becomes_float32(repository, tmp_path, monkeypatch, capsys, has):
+    monkeypatch.setattr(snapshot.processor, "has", lambda instructions: has)
+    for name in ("custom", "classify_custom"):
+        path = repository / name / "config.pbtxt"
+        path.write_text(path.read_text() + PRECISION)
+    snapshot.take(repository, tmp_path / "copy")
+    printed = capsys.readouterr().err
+    for name in ("custom", "classify_custom"):
+        text = (tmp_path / "copy" / name / "config.pbtxt").read_text()
+        assert ('"int8"' in text, '"float32"' in text) == (has, not has)
+        assert (f"{name}: exported for int8" in printed) != has
+        assert '"int8"' in (repository / name / "config.pbtxt").read_text()
+
+
+def test_the_backend_refuses_a_runtime_that_it_does_not_know(backend):
+    assert backend.choice({}, "runtime", backend.RUNTIMES) == "tensorflow"
+    with pytest.raises(Refusal, match="Expected runtime to be one of.*'tpu'"):
+        backend.choice({"parameters": {"runtime": {"string_value": "tpu"}}}, "runtime", backend.RUNTIMES)

@@ -10,6 +10,7 @@ from PIL import Image
 from client import Classifier
 from serving.server import Server
 from tests.integration import repository as small
+from tests.integration import road
 
 
 @pytest.fixture(scope="session")
@@ -48,3 +49,11 @@ def picture(random: np.random.Generator, side: int, form: str) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(patches).resize((side, side + 5)).save(buffer, form)
     return buffer.getvalue()
+
+
+@pytest.fixture(scope="session")
+def phantom_road(tmp_path_factory) -> Path:
+    """A clone in which `dvc exp run -S train.lr=1e-3` ran on phantoms. Read-only for all but test_road.py."""
+    folder = road.clone(tmp_path_factory.mktemp("phantom"))
+    road.run(["dvc", "exp", "run", *road.overrides(**{"train.lr": "1e-3"})], folder)
+    return folder

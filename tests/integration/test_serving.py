@@ -20,7 +20,7 @@ from imaging import contract, decode
 from serving.errors import ServingError
 from serving.server import SHARED_MEMORY, Server
 from serving.supervisor import Signals, supervise
-from tests.integration.repository import FACTS
+from tests.integration.repository import FACTS, RUNTIMES
 
 ROOT = Path(__file__).parents[2]
 CLOSE = 1e-5
@@ -36,7 +36,7 @@ def directly(repository):
         loaded = tf.saved_model.load(str(repository / name / "1" / "model.savedmodel"))
         return loaded, loaded.signatures["serving_default"]
 
-    models = {name: load(name) for name in (contract.PREPROCESS, *contract.NETWORKS)}
+    models = {name: load(name) for name in (contract.PREPROCESS, *contract.SERVED)}
 
     def predict(image, network):
         pixels = models[contract.PREPROCESS][1](image=tf.constant([[decode.canonical(image)]]))[contract.PIXELS]
@@ -66,7 +66,7 @@ def serve(repository, *command, **options):
     )
 
 
-@pytest.mark.parametrize("network", contract.NETWORKS)
+@pytest.mark.parametrize("network", contract.SERVED)
 def test_triton_answers_what_tensorflow_answers(classifier, directly, scans, network):
     for scan in scans:
         prediction = classifier.classify(scan, network)
@@ -74,7 +74,7 @@ def test_triton_answers_what_tensorflow_answers(classifier, directly, scans, net
     assert prediction.model == network
 
 
-@pytest.mark.parametrize("network", contract.NETWORKS)
+@pytest.mark.parametrize("network", contract.SERVED)
 def test_the_networks_tell_the_scans_apart(classifier, scans, network):
     rows = np.array([values(classifier.classify(scan, network)) for scan in scans])
     assert np.ptp(rows, axis=0).max() > 0.1  # else the comparison above would prove nothing
@@ -88,7 +88,7 @@ def test_eight_threads_share_one_classifier(classifier, directly, scans):
 
 
 def test_one_corrupt_image_among_twelve_fails_alone(classifier, directly, scans, monkeypatch):
-    monkeypatch.setattr("client.classifier.canonical", lambda data: data)  # let it reach Triton
+    monkeypatch.setattr("client.classifier.canonical", lambda data, **_options: data)  # let it reach Triton
     classifier.classify(scans[0])  # so that the labels are known and every request is one inference
 
     def ask(data):
@@ -104,7 +104,7 @@ def test_one_corrupt_image_among_twelve_fails_alone(classifier, directly, scans,
 
 
 def test_a_truncated_image_is_named_as_such(classifier, scans, monkeypatch):
-    monkeypatch.setattr("client.classifier.canonical", lambda data: data)
+    monkeypatch.setattr("client.classifier.canonical", lambda data, **_options: data)
     with pytest.raises(client.BadImage) as caught:
         classifier.classify(scans[1][:120])
     assert caught.value.code == "corrupt_image" and "/" not in str(caught.value)
@@ -121,8 +121,8 @@ def test_a_batch_of_images_in_one_request(server, directly, scans):
 
 def test_the_server_describes_itself(classifier):
     assert classifier.is_live()
-    assert classifier.models() == dict.fromkeys(contract.NETWORKS, True)
-    assert classifier.describe("custom") == FACTS
+    assert classifier.models() == dict.fromkeys(contract.SERVED, True)
+    assert classifier.describe("custom") == FACTS | RUNTIMES["custom"]
 
 
 def test_dangerous_interfaces_are_closed(server):
@@ -257,7 +257,7 @@ def test_a_dead_stub_is_noticed_and_replaced(copy, scans):
         stubs = subprocess.run(["ps", "-ww", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
         stub = next(line for line in stubs.splitlines() if "custom_0_0" in line and str(server.pid) in line)
         os.kill(int(stub.split()[0]), signal.SIGKILL)
-        with pytest.raises(client.ServerError):
+        with pytest.raises(client.ServerBroken):
             client.Classifier(server.url).classify(scans[0])
         first = server.pid
         with ThreadPoolExecutor(1) as pool:

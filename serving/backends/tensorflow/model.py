@@ -1,18 +1,30 @@
-"""The TensorFlow backend for Triton servers that no longer bring one (25.03 and later), in one file.
+"""The TensorFlow backend for Triton servers that no longer bring one (25.03 and later).
+
+The parameter "runtime" of a model's configuration chooses what computes on a CPU: "tensorflow" (default); "openvino",
+which reads the same SavedModel, or <version>/openvino.int8/model.xml when the parameter "precision" says int8; or
+"numpy", for the preprocessing of images, see pixels.py. Triton's own TensorFlow backend and models on a GPU ignore both
+parameters and compute with TensorFlow.
 
 As backends/tensorflow/model.py in Triton's backend directory it serves every model whose configuration says
 backend: "tensorflow", the same SavedModels that the native backend of 25.02 serves; Triton calls this a Python-based
 backend (https://github.com/triton-inference-server/backend/blob/main/docs/python_based_backends.md). It imports nothing
-of this project, because it is mounted alone into a container. requirements.txt beside it says what it needs.
+of this project but pixels.py, as its folder is mounted alone into a container. requirements.txt says what it needs.
 
 What it expects of a model: <version>/model.savedmodel with the signature serving_default; every input and output of
 config.pbtxt under the signature's name, with its data type and shape, the batch dimension first.
 """
 
 import atexit
+import importlib
 import json
 import os
+import queue
 import re
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +32,9 @@ import triton_python_backend_utils as pb_utils
 
 SIGNATURE = "serving_default"
 DEFAULT_FILENAME = "model.savedmodel"
+INT8_FILENAME = "openvino.int8/model.xml"
+RUNTIMES = ("tensorflow", "openvino", "numpy")
+PRECISIONS = ("float32", "bfloat16", "int8")
 FIRST_CORE_FOR_NUMPY_2 = (2, 52)
 """Version of Triton's core in release 24.11. Older stubs read [1, 2, 3] of numpy 2 as [1, 1, 1] without an error."""
 
@@ -70,6 +85,23 @@ def count_stubs(repository: Path) -> int:
     return max(1, count)
 
 
+def parameter(config: dict, name: str, default: str) -> str:
+    """Return a parameter of a model's configuration."""
+    return config.get("parameters", {}).get(name, {}).get("string_value", default)
+
+
+def choice(config: dict, name: str, allowed: tuple[str, ...]) -> str:
+    """Return a parameter that is one of `allowed`; the first is the default.
+
+    Raises:
+        pb_utils.TritonModelException: it is something else.
+    """
+    chosen = parameter(config, name, allowed[0])
+    if chosen not in allowed:
+        raise pb_utils.TritonModelException(f"Expected {name} to be one of {allowed}. Received: {chosen!r}.")
+    return chosen
+
+
 def thread_counts(config: dict, repository: Path) -> tuple[int, int]:
     """Return TensorFlow's (intra-op, inter-op) thread counts for one process.
 
@@ -83,47 +115,207 @@ def thread_counts(config: dict, repository: Path) -> tuple[int, int]:
     share = max(1, available_cores() // count_stubs(repository))
     counts = []
     for name, default in (("TF_NUM_INTRA_THREADS", share), ("TF_NUM_INTER_THREADS", 1)):
-        text = config.get("parameters", {}).get(name, {}).get("string_value", str(default))
+        text = parameter(config, name, str(default))
         if not text.isdecimal() or int(text) < 1:
             raise pb_utils.TritonModelException(f"Expected {name} to be an integer above 0. Received: {text!r}.")
         counts.append(int(text))
     return counts[0], counts[1]
 
 
-def import_tensorflow(config: dict, kind: str, repository: Path):
-    """Import TensorFlow, quiet, with limited threads and without GPUs for KIND_CPU, and return the module.
+def installed(name: str):
+    """Import a package and return it.
 
     Raises:
         pb_utils.TritonModelException: it is not installed.
     """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # A SavedModel needs no Keras, and this keeps TensorFlow from importing it (and matplotlib): 5.3 s become 3.5 s.
-    os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
-    if kind != "GPU":
-        os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
-    intra, inter = thread_counts(config, repository)
     try:
-        import tensorflow as tf
+        return importlib.import_module(name)
     except ImportError as error:
         raise pb_utils.TritonModelException(
-            f"Expected TensorFlow in the Python of Triton's stub. Received: {error}. Run in the container: pip install "
+            f"Expected {name} in the Python of Triton's stub. Received: {error}. Run in the container: pip install "
             f"-r requirements.txt (the file beside this model.py)."
         ) from error
-    tf.config.threading.set_intra_op_parallelism_threads(intra)
-    tf.config.threading.set_inter_op_parallelism_threads(inter)
-    return tf
 
 
-def require_agreement(tf, model: str, batched: bool, tensors: dict, specs: dict, exact: bool) -> None:
-    """Compare the inputs or the outputs of a configuration with those of the signature.
+class TensorFlow:
+    """A SavedModel executed by TensorFlow.
+
+    Attributes:
+        inputs, outputs: name -> (numpy dtype, shape with None for any size), of the signature.
+        bad_input, failure: the exceptions for inputs that the graph refuses, and for everything that can go wrong.
+    """
+
+    def __init__(self, config: dict, kind: str, version: Path):
+        self.tf = self._import(config, kind, version.parents[1])
+        self.bad_input = self.tf.errors.InvalidArgumentError
+        self.failure = self.tf.errors.OpError
+        path = version / (config["default_model_filename"] or DEFAULT_FILENAME)
+        require_saved_model(path)
+        self.loaded = self.tf.saved_model.load(str(path))  # the signature does not keep its variables alive
+        if SIGNATURE not in self.loaded.signatures:
+            names = sorted(self.loaded.signatures)
+            raise pb_utils.TritonModelException(f"Expected signature {SIGNATURE} in {path}. Received: {names}.")
+        self.run = self.loaded.signatures[SIGNATURE]
+        self.inputs = self._described(self.run.structured_input_signature[1])
+        self.outputs = self._described(self.run.structured_outputs)
+
+    @staticmethod
+    def _import(config: dict, kind: str, repository: Path):
+        """Import TensorFlow, quiet, with limited threads and without GPUs for KIND_CPU, and return the module."""
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        # A SavedModel needs no Keras, and this keeps TensorFlow from importing it (and matplotlib): 5.3 s become 3.5 s.
+        os.environ.setdefault("TF_USE_LEGACY_KERAS", "1")
+        if kind != "GPU":
+            os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
+        intra, inter = thread_counts(config, repository)
+        tf = installed("tensorflow")
+        tf.config.threading.set_intra_op_parallelism_threads(intra)
+        tf.config.threading.set_inter_op_parallelism_threads(inter)
+        return tf
+
+    @staticmethod
+    def _described(specs: dict) -> dict:
+        return {name: (np.dtype(spec.dtype.as_numpy_dtype), None if spec.shape.rank is None else list(spec.shape))
+                for name, spec in specs.items()}
+
+    def __call__(self, feed: dict) -> dict:
+        """Run the graph: input name -> array, to output name -> array."""
+        # tf.constant refuses an object array of more than one dimension unless told that it holds strings
+        tensors = {
+            name: self.tf.constant(array, self.tf.string) if array.dtype == np.object_ else self.tf.constant(array)
+            for name, array in feed.items()
+        }
+        return {name: value.numpy() for name, value in self.run(**tensors).items()}
+
+
+class OpenVino:
+    """A model of one image executed by OpenVINO: the same attributes as TensorFlow's.
+
+    Under load every core computes an image of its own, so that none waits for another. A single image is computed by
+    all cores, which is soonest. Batches inside the model are not faster on CPUs.
+    """
+
+    bad_input = ()
+    failure = Exception
+
+    def __init__(self, config: dict, version: Path):
+        openvino = installed("openvino")
+        precision = choice(config, "precision", PRECISIONS)
+        path = version / (config["default_model_filename"] or DEFAULT_FILENAME)
+        require_saved_model(path)
+        core = openvino.Core()
+        model = core.read_model(version / INT8_FILENAME if precision == "int8" else path)
+        self.inputs, self.outputs = self._described(model.inputs), self._described(model.outputs)
+        model.reshape({name: [1, *shape[1:]] for name, (_, shape) in self.inputs.items()})
+        self.cores = available_cores()
+        common = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
+                  "INFERENCE_NUM_THREADS": self.cores}
+        together = core.compile_model(model, "CPU", common | {"NUM_STREAMS": 1})
+        apart = core.compile_model(model, "CPU", common | {"NUM_STREAMS": self.cores})
+        self.names = [next(iter(output.names)) for output in together.outputs]
+        self.together = together.create_infer_request()
+        self.idle = queue.SimpleQueue()
+        for _ in range(self.cores):
+            self.idle.put(apart.create_infer_request())
+        self.workers = ThreadPoolExecutor(self.cores)
+
+    @staticmethod
+    def _described(ports: list) -> dict:
+        return {next(iter(port.names)): (np.dtype(port.element_type.to_dtype()),
+                                         [size.get_length() if size.is_static else None for size in port.partial_shape])
+                for port in ports}
+
+    def __call__(self, feed: dict) -> dict:
+        """Run the model on all cores, one image after the other: input name -> array, to output name -> array."""
+        return self._joined([self._run(self.together, feed, index) for index in range(count_rows(feed))])
+
+    def start(self, feed: dict, alone: bool, done: Callable) -> None:
+        """Begin to run the model; wait here only while no core is free.
+
+        Args:
+            feed: input name -> array.
+            alone: nothing else waits to be run.
+            done: called once, in any thread, with a function that returns the outputs as __call__ does, or raises.
+        """
+        rows = [None] * count_rows(feed)
+        if alone and len(rows) == 1 and self.idle.qsize() == self.cores:
+            done(lambda: self(feed))
+            return
+        unfinished, lock = set(range(len(rows))), threading.Lock()
+
+        def work(index: int, request) -> None:
+            try:
+                rows[index] = self._run(request, feed, index)
+            except Exception as error:
+                rows[index] = error
+            self.idle.put(request)
+            with lock:
+                unfinished.discard(index)
+                is_last = not unfinished
+            if is_last:
+                done(lambda: self._joined(rows))
+
+        for index in range(len(rows)):
+            self.workers.submit(work, index, self.idle.get())
+
+    def _run(self, request, feed: dict, index: int) -> list:
+        """Return the outputs of one image, in the order of self.names; the request's own memory is used again."""
+        request.infer({name: array[index : index + 1] for name, array in feed.items()}, share_inputs=True)
+        return [np.array(request.get_output_tensor(position).data) for position in range(len(self.names))]
+
+    def _joined(self, rows: list) -> dict:
+        """Return output name -> array, of the outputs of every image. Raises what one of them has raised."""
+        for row in rows:
+            if isinstance(row, Exception):
+                raise row
+        return {name: np.concatenate(parts) for name, parts in zip(self.names, zip(*rows, strict=True), strict=True)}
+
+
+class Numpy:
+    """The preprocessing of images as pixels.py computes it: the same attributes as TensorFlow's."""
+
+    bad_input = failure = ValueError
+
+    def __init__(self, config: dict):
+        # Triton's stub imports this file by its path, so that its folder is not searched for modules.
+        sys.path.append(str(Path(__file__).parent))
+        self.pixels = installed("pixels").pixels
+        (image,), (output,) = config["input"], config["output"]
+        self.output, self.size = output["name"], int(output["dims"][0])
+        self.inputs = {image["name"]: (np.dtype(np.object_), [None, 1])}
+        self.outputs = {self.output: (np.dtype(np.float32), [None, self.size, self.size, 3])}
+
+    def __call__(self, feed: dict) -> dict:
+        """Return the pixels of encoded images, one after the other."""
+        images, = feed.values()
+        found = [self.pixels(image, self.size) for image in images.ravel()]
+        return {self.output: found[0][None] if len(found) == 1 else np.stack(found)}
+
+
+def count_rows(feed: dict) -> int:
+    """Return the size of the batch in input name -> array."""
+    return len(next(iter(feed.values())))
+
+
+def require_saved_model(path: Path) -> None:
+    """Check that a folder is a SavedModel.
+
+    Raises:
+        pb_utils.TritonModelException: it is not.
+    """
+    if not (path / "saved_model.pb").is_file():
+        raise pb_utils.TritonModelException(f"Expected a SavedModel. Received: {path} without saved_model.pb.")
+
+
+def require_agreement(model: str, batched: bool, tensors: dict, specs: dict, exact: bool) -> None:
+    """Compare the inputs or the outputs of a configuration with those of the model.
 
     Args:
-        tf: the TensorFlow module.
         model: name of the model, for the message.
         batched: the configuration's dims leave out the batch dimension.
         tensors: name -> entry of the configuration.
-        specs: name -> tf.TensorSpec of the signature.
-        exact: every tensor of the signature must be configured.
+        specs: name -> (dtype, shape), see TensorFlow; a shape of None fits all.
+        exact: every tensor of the model must be configured.
 
     Raises:
         pb_utils.TritonModelException: names, data types or shapes differ.
@@ -134,14 +326,21 @@ def require_agreement(tf, model: str, batched: bool, tensors: dict, specs: dict,
             f"Expected {model}/config.pbtxt to name what {SIGNATURE} has: {sorted(specs)}. Received: {sorted(tensors)}."
         )
     for name, entry in tensors.items():
-        dtype = tf.as_dtype(np.dtype(pb_utils.triton_string_to_numpy(entry["data_type"])))
         dims = [None if size == -1 else int(size) for size in entry["dims"]]
-        shape = [None, *dims] if batched else dims
-        if dtype != specs[name].dtype or not specs[name].shape.is_compatible_with(shape):
+        dtype, shape = np.dtype(pb_utils.triton_string_to_numpy(entry["data_type"])), [None] * batched + dims
+        if dtype != specs[name][0] or not fits(shape, specs[name][1]):
             raise pb_utils.TritonModelException(
-                f"Expected {model}/config.pbtxt to agree with {SIGNATURE} on {name}: {specs[name].dtype.name} "
-                f"{specs[name].shape}. Received: {entry['data_type']} {shape}. Export the model again."
+                f"Expected {model}/config.pbtxt to agree with {SIGNATURE} on {name}: {specs[name][0]} "
+                f"{specs[name][1]}. Received: {entry['data_type']} {shape}. Export the model again."
             )
+
+
+def fits(shape: list, other: list | None) -> bool:
+    """Return whether two shapes can be the same, None in them meaning any size."""
+    if other is None:
+        return True
+    pairs = zip(shape, other, strict=False)
+    return len(shape) == len(other) and all(None in pair or pair[0] == pair[1] for pair in pairs)
 
 
 def short(message: str) -> str:
@@ -173,8 +372,15 @@ class TritonPythonModel:
         self.inputs = {entry["name"]: entry for entry in config["input"]}
         self.outputs = {entry["name"]: entry for entry in config["output"]}
         self.per_request = not self.batched or any(e["data_type"] == "TYPE_STRING" for e in self.inputs.values())
-        self.tf = import_tensorflow(config, args["model_instance_kind"], folder.parent)
-        self._load(folder / args["model_version"] / (config["default_model_filename"] or DEFAULT_FILENAME))
+        version, kind = folder / args["model_version"], args["model_instance_kind"]
+        runtime = choice(config, "runtime", RUNTIMES) if kind != "GPU" else "tensorflow"
+        self.side_by_side = runtime == "openvino"
+        if runtime == "tensorflow":
+            self.compute = TensorFlow(config, kind, version)
+        else:
+            self.compute = OpenVino(config, version) if self.side_by_side else Numpy(config)
+        require_agreement(self.name, self.batched, self.inputs, self.compute.inputs, exact=True)
+        require_agreement(self.name, self.batched, self.outputs, self.compute.outputs, exact=False)
         self._warm_up()
 
     def execute(self, requests: list) -> list:
@@ -183,26 +389,15 @@ class TritonPythonModel:
         Requests of a batch run together. Encoded images run one by one, so that a corrupt upload fails alone; decoding
         gains nothing from a batch.
         """
+        if self.side_by_side:
+            return self._answer_later(requests)
         if self.per_request:
             return [self._answer_one(request) for request in requests]
         feeds = [self._feed(request) for request in requests]
         try:
             return self._answer_together(feeds)
-        except (self.tf.errors.OpError, ValueError):  # one of them is bad: find out which
+        except (self.compute.failure, ValueError):  # one of them is bad: find out which
             return [self._answer_one(request) for request in requests]
-
-    def _load(self, path: Path) -> None:
-        """Load the signature and check that it is the one of the configuration."""
-        if not (path / "saved_model.pb").is_file():
-            raise pb_utils.TritonModelException(f"Expected a SavedModel. Received: {path} without saved_model.pb.")
-        self.loaded = self.tf.saved_model.load(str(path))  # the signature does not keep its variables alive
-        if SIGNATURE not in self.loaded.signatures:
-            names = sorted(self.loaded.signatures)
-            raise pb_utils.TritonModelException(f"Expected signature {SIGNATURE} in {path}. Received: {names}.")
-        self.run = self.loaded.signatures[SIGNATURE]
-        inputs = self.run.structured_input_signature[1]
-        require_agreement(self.tf, self.name, self.batched, self.inputs, inputs, exact=True)
-        require_agreement(self.tf, self.name, self.batched, self.outputs, self.run.structured_outputs, exact=False)
 
     def _warm_up(self) -> None:
         """Run the graph once: the first call of a signature costs a second that no user should wait for."""
@@ -213,43 +408,47 @@ class TritonPythonModel:
             dtype = pb_utils.triton_string_to_numpy(entry["data_type"])
             feed[name] = np.full(shape, PNG, np.object_) if is_bytes else np.zeros(shape, dtype)
         try:
-            self._compute(feed)
-        except self.tf.errors.InvalidArgumentError as error:
+            self.compute(feed)
+        except self.compute.bad_input as error:
             # A model may want other bytes or longer rows than these; loading it went well all the same.
-            pb_utils.Logger.log_warn(f"{self.name}: no warm-up, the graph refuses the probe: {error.message[:200]}")
+            pb_utils.Logger.log_warn(f"{self.name}: no warm-up, the graph refuses the probe: {str(error)[:200]}")
 
     def _feed(self, request) -> dict:
         """Return input name -> numpy array of a request."""
         return {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self.inputs}
 
-    def _compute(self, feed: dict) -> dict:
-        """Run the graph: input name -> array, to output name -> array."""
-        # tf.constant refuses an object array of more than one dimension unless told that it holds strings
-        tensors = {
-            name: self.tf.constant(array, self.tf.string) if array.dtype == np.object_ else self.tf.constant(array)
-            for name, array in feed.items()
-        }
-        result = self.run(**tensors)
-        return {name: result[name].numpy() for name in self.outputs}
-
     def _response(self, result: dict):
-        return pb_utils.InferenceResponse([pb_utils.Tensor(name, np.asarray(a)) for name, a in result.items()])
+        return pb_utils.InferenceResponse([pb_utils.Tensor(name, np.asarray(result[name])) for name in self.outputs])
 
     def _answer_together(self, feeds: list) -> list:
         """Run one batch for all requests and cut the outputs apart again."""
         batch = {name: np.concatenate([feed[name] for feed in feeds]) for name in self.inputs}
-        result = self._compute(batch)
+        result = self.compute(batch)
         ends = np.cumsum([len(next(iter(feed.values()))) for feed in feeds])[:-1]
         parts = {name: np.split(array, ends) for name, array in result.items()}
         return [self._response({name: parts[name][i] for name in parts}) for i in range(len(feeds))]
 
+    def _answer_later(self, requests: list) -> None:
+        """Begin every request; each is answered when it is ready, and the next ones may come meanwhile."""
+        for request in requests:
+            self.compute.start(self._feed(request), alone=len(requests) == 1, done=partial(self._send, request))
+
+    def _send(self, request, compute: Callable) -> None:
+        """Answer a request with the outcome of a computation; until then its memory, the input, must be kept."""
+        response = self._outcome(compute)
+        request.get_response_sender().send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
     def _answer_one(self, request):
-        """Run one request; an error of the graph becomes this request's error: the user's if the input is bad."""
+        """Run one request."""
+        return self._outcome(lambda: self.compute(self._feed(request)))
+
+    def _outcome(self, compute: Callable):
+        """Return the response of a computation; an error of the graph becomes it: the user's if the input is bad."""
         try:
-            return self._response(self._compute(self._feed(request)))
-        except self.tf.errors.InvalidArgumentError as error:
-            code, reason = pb_utils.TritonError.INVALID_ARG, error.message
-        except self.tf.errors.OpError as error:
-            code, reason = pb_utils.TritonError.INTERNAL, error.message
+            return self._response(compute())
+        except self.compute.bad_input as error:
+            code, reason = pb_utils.TritonError.INVALID_ARG, getattr(error, "message", str(error))
+        except self.compute.failure as error:
+            code, reason = pb_utils.TritonError.INTERNAL, str(error)
         error = pb_utils.TritonError(f"{self.name}: {short(reason)}", code)
         return pb_utils.InferenceResponse(output_tensors=[], error=error)

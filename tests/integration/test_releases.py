@@ -1,0 +1,154 @@
+"""Releases: published under load, refused when bad, taken back; a publisher that is killed at any moment."""
+
+import json
+import os
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from imaging import contract
+from serving import releases, snapshot
+from serving.errors import ServingError
+from tests.integration import repository as small
+from tests.integration.test_webapp import COMMAND, ROOT, ask, predict, wait_until_healthy
+
+OTHER = small.FACTS | {contract.DATA_SOURCE: "other"}
+
+
+@pytest.fixture(scope="module")
+def other(tmp_path_factory):
+    """A repository whose networks and facts differ from `repository`."""
+    folder = tmp_path_factory.mktemp("other") / "model_repository"
+    small.write(folder, 10, OTHER)
+    return folder
+
+
+@pytest.fixture
+def bad(repository, tmp_path):
+    """A repository with right digests that answers its golden images wrongly."""
+    folder = tmp_path / "bad"
+    shutil.copytree(repository, folder)
+    config = folder / contract.ensemble("custom") / "config.pbtxt"
+    wrong = "; ".join(["1.0 0.0 0.0 0.0", "0.0 1.0 0.0 0.0"] * 2)
+    config.write_text(config.read_text() + f'parameters {{ key: "golden" value: {{ string_value: "{wrong}" }} }}\n')
+    return folder
+
+
+@contextmanager
+def serving(store, log):
+    """Run `python -m serving` with gunicorn on a store; yield the page's address and the process."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    words = [sys.executable, "-m", "serving", "--repository", str(store), "--http-port", "0",
+             "--log-file", str(log.with_suffix(".triton")), "--", *COMMAND]
+    with log.open("w") as output, subprocess.Popen(words, cwd=ROOT, env=os.environ | {"BIND": address},
+                                                   stderr=output) as process:
+        try:
+            wait_until_healthy(address, process, 60)
+            yield address, process
+        finally:
+            process.terminate()
+
+
+def wait_for(log, text, seconds=30.0):
+    """Return the seconds until the log says something; fail if it never does."""
+    started = time.monotonic()
+    while time.monotonic() - started < seconds:
+        if text in log.read_text():
+            return time.monotonic() - started
+        time.sleep(0.05)
+    pytest.fail(f"no {text!r} in {log.read_text()}")
+
+
+def test_publish_and_rollback_under_load_lose_and_mix_nothing(repository, other, bad, scans, tmp_path):
+    store, log, seen = tmp_path / "releases", tmp_path / "log", []
+    first = releases.publish(repository, store)
+    with serving(store, log) as (site, _):
+        ended = threading.Event()
+
+        def load() -> None:
+            while not ended.is_set():
+                status, _, answer = predict(site, scans[0])
+                seen.append((status, answer.get("data_source"), json.dumps(answer.get("all_probabilities"))))
+
+        threads = [threading.Thread(target=load) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        second = releases.publish(other, store)
+        wait_for(log, f"Release {second} serves")
+        with pytest.raises(ServingError):
+            releases.publish(bad, store)
+        assert releases.current(store).name == second
+        time.sleep(1)
+        assert releases.rollback(store) == first
+        assert wait_for(log, f"Release {first} serves") <= 10
+        time.sleep(1)
+        ended.set()
+        for thread in threads:
+            thread.join()
+    assert {status for status, *_ in seen} == {200}
+    pairs = {pair for _, *pair in map(tuple, seen) for pair in [tuple(pair)]}
+    assert {source for source, _ in pairs} == {contract.PHANTOM, "other"} and len(pairs) == 2
+    assert [source for _, source, _ in seen][-1] == contract.PHANTOM
+
+
+def test_a_release_that_was_damaged_in_the_store_never_serves(repository, other, scans, tmp_path):
+    store, log = tmp_path / "releases", tmp_path / "log"
+    first = releases.publish(repository, store)
+    with serving(store, log) as (site, _):
+        shutil.copytree(other, store / "20990101T000000.000000Z-damaged")
+        file = next((store / "20990101T000000.000000Z-damaged").rglob("variables.data*"))
+        file.write_bytes(file.read_bytes()[:-1] + b"?")
+        releases.point(store, "20990101T000000.000000Z-damaged")
+        wait_for(log, f"is refused, {first} goes on")
+        assert predict(site, scans[0])[2]["data_source"] == contract.PHANTOM
+        assert ask(site, "GET", "/health")[0] == 200
+        assert releases.rollback(store, first) == first
+
+
+def test_a_publisher_killed_at_any_moment_leaves_a_store_that_loads(repository, other, tmp_path):
+    store = tmp_path / "releases"
+    releases.publish(repository, store)
+    words = [sys.executable, "-m", "serving.releases", "publish", str(other), "--store", str(store)]
+    moments = random.Random(0)
+    for _ in range(8):
+        process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        time.sleep(moments.uniform(0.2, 3.0))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        release = releases.current(store)
+        snapshot.require_complete(release)
+        assert snapshot.require_digests(release) > 0
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert releases.current(store).name in done.stdout
+    hidden = {path.name for path in store.glob(".*")}
+    assert hidden <= {releases.LOCK, ".trial"} and not list((store / ".trial").iterdir())
+
+
+def test_only_so_many_releases_are_kept_and_never_one_publisher_too_many(repository, tmp_path):
+    store = tmp_path / "releases"
+    names = [releases.publish(repository, store, keep=2) for _ in range(3)]
+    assert releases.names(store) == names[1:]
+    with releases.alone(store), pytest.raises(ServingError, match="another one is at work"):
+        releases.publish(repository, store)
+    with pytest.raises(ServingError, match="one of the releases"):
+        releases.rollback(store, names[0])
+    assert releases.rollback(store) == names[1]
+    with pytest.raises(ServingError, match="a release before"):
+        releases.rollback(store)
+
+
+def test_a_mistake_is_one_line(tmp_path):
+    for words in (["rollback"], ["list"], ["publish", str(tmp_path / "none")]):
+        done = subprocess.run([sys.executable, "-m", "serving.releases", *words, "--store", str(tmp_path / "store")],
+                              cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 1 and "Expected" in done.stderr and "Traceback" not in done.stderr
