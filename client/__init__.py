@@ -1,10 +1,11 @@
 """The only part of the project that speaks to Triton: one call from image bytes to a prediction, or one clear error."""
 
-from client.classifier import Classifier, Prediction
+from client.classifier import Classifier, Explanation, Prediction, review_threshold
 from client.errors import (
     BadImage,
     ClientError,
     DeadlineExceeded,
+    ServerBroken,
     ServerError,
     ServerUnavailable,
     UnknownModel,
@@ -15,8 +16,11 @@ __all__ = [
     "Classifier",
     "ClientError",
     "DeadlineExceeded",
+    "Explanation",
     "Prediction",
+    "ServerBroken",
     "ServerError",
     "ServerUnavailable",
     "UnknownModel",
+    "review_threshold",
 ]

@@ -13,13 +13,13 @@ from tritonclient.utils import InferenceServerException
 
 from client.connections import Connections
 from client.errors import BadImage, ClientError, ServerError, ServerUnavailable, translated, unknown_model
-from imaging import contract
-from imaging.decode import ImageError, canonical
+from imaging import contract, golden
+from imaging.decode import ImageError, canonical, mirrored
 
 ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[\w.-]+):[0-9]{1,5}")
 
-LABELS_TRUSTED = 60.0
-"""Seconds until the order of the served classes is compared with contract.CLASSES again: the server may be another."""
+TRUSTED = 60.0
+"""Seconds until the served classes and parameters are looked at again: the server may have become another one."""
 
 STALE = (ConnectionResetError, BrokenPipeError, HTTPConnectionClosed)
 """What a kept connection raises when its server has gone since the last request."""
@@ -33,16 +33,31 @@ class Prediction:
     """What a network says about one image.
 
     Attributes:
-        model: name out of contract.NETWORKS.
+        model: name out of contract.SERVED.
         label: the most probable class, out of contract.CLASSES.
         confidence: its probability, in [0, 1].
         probabilities: class name -> probability in [0, 1], in the order of contract.CLASSES; they sum to 1.
+        tta: whether they are averages over the image and its mirror image.
     """
 
     model: str
     label: str
     confidence: float
     probabilities: dict[str, float]
+    tta: bool = False
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """A prediction, and where the network saw each class.
+
+    Attributes:
+        prediction: what classify() returns.
+        heatmaps: class name -> float32 [h, w] in [0, 1] (Grad-CAM, stages/explain.py); stretched over the whole image.
+    """
+
+    prediction: Prediction
+    heatmaps: dict[str, np.ndarray]
 
 
 class Classifier:
@@ -65,13 +80,15 @@ class Classifier:
         self.timeout = timeout
         self._connections = Connections(url)
         self._checked: dict[str, float] = {}
+        self._described: dict[str, tuple[float, dict[str, str]]] = {}
 
-    def classify(self, image: bytes, model: str = contract.NETWORKS[0]) -> Prediction:
+    def classify(self, image: bytes, model: str = contract.NETWORKS[0], tta: bool = False) -> Prediction:
         """Classify one encoded image.
 
         Args:
             image: the content of a file in any format that imaging opens.
-            model: name out of contract.NETWORKS.
+            model: name out of contract.SERVED.
+            tta: average with the answer for the mirror image: twice the work. MODEL_CARD.md says what it gains.
 
         Returns:
             The prediction.
@@ -83,17 +100,36 @@ class Classifier:
             ServerUnavailable: no server, or its queue is full.
             ServerError: anything else that the server did wrong.
         """
-        if model not in contract.NETWORKS:
-            raise unknown_model(model)
         deadline = time.monotonic() + self.timeout
+        answer = self._answer(image, model, deadline, contract.ensemble, contract.PROBABILITIES)
+        prediction = _prediction(answer[contract.PROBABILITIES], model)
+        if not tta:
+            return prediction
+        answer = self._answer(mirrored(image), model, deadline, contract.ensemble, contract.PROBABILITIES)
+        return _averaged(prediction, _prediction(answer[contract.PROBABILITIES], model))
+
+    def explain(self, image: bytes, model: str = contract.NETWORKS[0]) -> Explanation:
+        """Classify one encoded image and say where the network saw what; takes hardly longer than classify().
+
+        Args, Raises: as classify(). UnknownModel also for a network that was exported without heatmaps.
+        """
+        deadline = time.monotonic() + self.timeout
+        answer = self._answer(image, model, deadline, contract.explain, contract.PROBABILITIES, contract.HEATMAPS)
+        prediction = _prediction(answer[contract.PROBABILITIES], model)
+        return Explanation(prediction, _heatmaps(answer[contract.HEATMAPS]))
+
+    def _answer(self, image: bytes, model: str, deadline: float, ensemble: Callable[[str], str],
+                *outputs: str) -> dict[str, np.ndarray]:
+        """Return outputs of a network's ensemble for one encoded image, by name. Raises as classify()."""
+        if model not in contract.SERVED:
+            raise unknown_model(model)
         try:
-            encoded = canonical(image)
+            encoded = canonical(image, is_decoded_next=True)
         except ImageError as error:
             raise BadImage(str(error), code=error.code) from error
-        if time.monotonic() - self._checked.get(model, -LABELS_TRUSTED) >= LABELS_TRUSTED:
+        if time.monotonic() - self._checked.get(model, -TRUSTED) >= TRUSTED:
             self._check_labels(encoded, model, deadline)
-        values = self._infer(encoded, model, deadline, class_count=0)
-        return _prediction(values, model)
+        return self._infer(encoded, model, ensemble(model), deadline, outputs)
 
     def models(self) -> dict[str, bool]:
         """Return for every network that the server's repository holds whether its ensemble is ready.
@@ -103,7 +139,7 @@ class Classifier:
         """
 
         def ready(client: InferenceServerClient) -> dict[str, bool]:
-            states = {name: client.is_model_ready(contract.ensemble(name)) for name in contract.NETWORKS}
+            states = {name: client.is_model_ready(contract.ensemble(name)) for name in contract.SERVED}
             return {name: state for name, state in states.items() if state or _is_held(client, contract.ensemble(name))}
 
         return self._call(ready, "", time.monotonic() + self.timeout)
@@ -118,14 +154,40 @@ class Classifier:
     def describe(self, model: str) -> dict[str, str]:
         """Return the parameters in the configuration of a network's ensemble, such as contract.DATA_SOURCE.
 
+        They are asked for again after TRUSTED seconds, and when the connection to the server was lost.
+
         Raises:
             UnknownModel, DeadlineExceeded, ServerUnavailable, ServerError: as classify does.
         """
-        if model not in contract.NETWORKS:
+        if model not in contract.SERVED:
             raise unknown_model(model)
-        name = contract.ensemble(model)
-        config = self._call(lambda client: client.get_model_config(name), model, time.monotonic() + self.timeout)
-        return {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
+        asked, parameters = self._described.get(model, (-TRUSTED, {}))
+        if time.monotonic() - asked >= TRUSTED:
+            name = contract.ensemble(model)
+            config = self._call(lambda client: client.get_model_config(name), model, time.monotonic() + self.timeout)
+            parameters = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
+            self._described[model] = time.monotonic(), parameters
+        return dict(parameters)
+
+    def verify(self, model: str, most: int | None = None) -> None:
+        """Compare the network's answers to imaging.golden's images with those that were exported with it.
+
+        A network exported without them only has to answer.
+
+        Args:
+            model: name out of contract.SERVED.
+            most: so many images only.
+
+        Raises:
+            ServerError: the numbers are not the exported ones: damaged weights, or another model under this name.
+            UnknownModel, DeadlineExceeded, ServerUnavailable: as classify does.
+        """
+        known = _golden(self.describe(model))
+        for index, image in enumerate(golden.images()[:most]):
+            answers = list(self.classify(image, model).probabilities.values())
+            if known is not None and not np.abs(known[index] - answers).max() <= golden.TOLERANCE:
+                detail = f"golden image {index} of {model}: expected {known[index]}, came {answers}"
+                raise ServerError("The served model does not answer as it did when it was exported.", detail=detail)
 
     def close(self) -> None:
         """Close the idle connections of the calling thread."""
@@ -137,6 +199,7 @@ class Classifier:
             return self._call_once(ask, model, deadline)
         except ServerUnavailable as error:
             self._checked.clear()
+            self._described.clear()
             self._connections.close()
             if not isinstance(error.__cause__, STALE):
                 raise
@@ -148,18 +211,19 @@ class Classifier:
         with translated(deadline - time.monotonic(), model), self._connections.lend() as client:
             return ask(client)
 
-    def _infer(self, encoded: bytes, model: str, deadline: float, class_count: int) -> np.ndarray:
-        """Return the output: [1, 4] float32, or with a class count [1, 4] strings probability:index:label."""
+    def _infer(self, encoded: bytes, model: str, ensemble: str, deadline: float, outputs: tuple[str, ...],
+               class_count: int = 0) -> dict[str, np.ndarray]:
+        """Return outputs by name, with a leading 1; with a class count as strings probability:index:label."""
         # An object array, because numpy's "S" type would cut zero bytes off the end of the file.
         tensor = InferInput(contract.IMAGE_INPUT, [1, 1], "BYTES")
         tensor.set_data_from_numpy(np.array([[encoded]], dtype=np.object_))
-        output = InferRequestedOutput(contract.PROBABILITIES, class_count=class_count)
+        wanted = [InferRequestedOutput(name, class_count=class_count) for name in outputs]
 
-        def ask(client: InferenceServerClient) -> np.ndarray:
+        def ask(client: InferenceServerClient) -> dict[str, np.ndarray]:
             left = max(1, int((deadline - time.monotonic()) * 1e6))  # microseconds, so that Triton drops it when late
-            answer = client.infer(contract.ensemble(model), [tensor], outputs=[output], timeout=left)
-            values = answer.as_numpy(contract.PROBABILITIES)
-            if values is None:
+            answer = client.infer(ensemble, [tensor], outputs=wanted, timeout=left)
+            values = {name: answer.as_numpy(name) for name in outputs}
+            if any(value is None for value in values.values()):
                 raise ServerError("The served model gave no usable answer.", detail=str(answer.get_response()))
             return values
 
@@ -167,13 +231,38 @@ class Classifier:
 
     def _check_labels(self, encoded: bytes, model: str, deadline: float) -> None:
         """Compare the labels that the server gives its outputs with contract.CLASSES, position by position."""
-        entries = self._infer(encoded, model, deadline, class_count=len(contract.CLASSES)).ravel()
+        outputs = (contract.PROBABILITIES,)
+        answer = self._infer(encoded, model, contract.ensemble(model), deadline, outputs, len(contract.CLASSES))
+        entries = answer[contract.PROBABILITIES].ravel()
         fields = [entry.decode("utf-8", "replace").split(":") for entry in entries]
         served = {index: "".join(label) for _, index, *label in fields}
         if served != {str(index): label for index, label in enumerate(contract.CLASSES)}:
             detail = f"labels of {contract.ensemble(model)}: {served}; expected: {contract.CLASSES}"
             raise ServerError("The served model names its classes differently from this program.", detail=detail)
         self._checked[model] = time.monotonic()
+
+
+def review_threshold(facts: dict[str, str], tta: bool = False) -> float | None:
+    """Return the confidence in [0, 1] below which a person must look; None if the served model does not say.
+
+    Args:
+        facts: what describe() returns. tta: for predictions averaged with the mirror image.
+    """
+    try:
+        threshold = float(facts[contract.TTA_REVIEW_THRESHOLD if tta else contract.REVIEW_THRESHOLD])
+    except (KeyError, ValueError):
+        return None
+    return threshold if 0.0 <= threshold <= 1.0 else None
+
+
+def _golden(facts: dict[str, str]) -> np.ndarray | None:
+    """Return the exported answers [n, 4] to the golden images for what computes now; None if there are none."""
+    in_int8 = facts.get(contract.RUNTIME) == "openvino" and facts.get(contract.PRECISION) == "int8"
+    text = facts.get(contract.GOLDEN_INT8 if in_int8 else contract.GOLDEN)
+    try:
+        return None if text is None else golden.from_text(text)
+    except ValueError as error:
+        raise ServerError("The served model's golden answers cannot be read.", detail=str(error)) from error
 
 
 def _is_held(client: InferenceServerClient, model: str) -> bool:
@@ -195,3 +284,19 @@ def _prediction(values: np.ndarray, model: str) -> Prediction:
     probabilities = dict(zip(contract.CLASSES, map(float, values[0]), strict=True))
     label = max(probabilities, key=probabilities.__getitem__)
     return Prediction(model, label, probabilities[label], probabilities)
+
+
+def _averaged(one: Prediction, other: Prediction) -> Prediction:
+    """Return the mean of the predictions of one network for an image and its mirror image."""
+    probabilities = {name: (value + other.probabilities[name]) / 2 for name, value in one.probabilities.items()}
+    label = max(probabilities, key=probabilities.__getitem__)
+    return Prediction(one.model, label, probabilities[label], probabilities, tta=True)
+
+
+def _heatmaps(values: np.ndarray) -> dict[str, np.ndarray]:
+    """Turn an output into a heatmap for each class; refuse what are none."""
+    if values.ndim != 4 or values.shape[:2] != (1, len(contract.CLASSES)) or not np.isfinite(values).all():
+        raise ServerError("The served model gave no usable heatmaps.", detail=f"came {values.shape}: {values!r}")
+    if values.min() < 0 or values.max() > 1 + SUM_TOLERANCE:
+        raise ServerError("The served model gave numbers that are no heatmaps.", detail=repr(values))
+    return dict(zip(contract.CLASSES, np.minimum(values[0], 1.0), strict=True))

@@ -31,6 +31,10 @@ class ServerUnavailable(ClientError):
     code = "server_unavailable"
 
 
+class ServerBroken(ServerUnavailable):
+    """A process of the server has died: it will not answer until it is started anew."""
+
+
 class DeadlineExceeded(ClientError):
     """No answer came in time. The server may still be working on the request."""
 
@@ -38,7 +42,7 @@ class DeadlineExceeded(ClientError):
 
 
 class UnknownModel(ClientError):
-    """The model is not in contract.NETWORKS, or the server does not serve it."""
+    """The model is not in contract.SERVED, or the server does not serve it."""
 
     code = "unknown_model"
 
@@ -58,12 +62,13 @@ class ServerError(ClientError):
 # TensorFlow's own words for bytes it cannot decode; natively they come as HTTP 500, from the Python-based backend as
 # HTTP 400, so the status alone does not tell a bad image from a fault of the server.
 DECODE_FAILURE = re.compile(r"unknown image file format|(decode_?|invalid )(image|png|jpe?g|gif|bmp)", re.I)
+DEAD_STUB = re.compile(r"is not healthy|stub process", re.I)
 UNKNOWN_MODEL = re.compile(r"unknown model|has no available versions|is not found", re.I)
 
 
 def unknown_model(model: str, detail: str = "") -> UnknownModel:
     """Return the error for a model name that is not served; its message lists the names that exist."""
-    return UnknownModel(f"Expected one of {', '.join(contract.NETWORKS)}. Received: model={model!r}.", detail=detail)
+    return UnknownModel(f"Expected one of {', '.join(contract.SERVED)}. Received: model={model!r}.", detail=detail)
 
 
 def _from_answer(error: InferenceServerException, model: str) -> ClientError:
@@ -75,6 +80,8 @@ def _from_answer(error: InferenceServerException, model: str) -> ClientError:
         return DeadlineExceeded("The inference server was too busy to answer in time. Try again later.", detail=detail)
     if status == "503":
         return ServerUnavailable("The inference server is too busy. Try again in a moment.", detail=detail)
+    if DEAD_STUB.search(detail):
+        return ServerBroken("The inference server has lost a part of itself. Try again in a moment.", detail=detail)
     if status in ("400", "500") and DECODE_FAILURE.search(detail):
         return BadImage("The image is damaged and cannot be decoded. Send another copy of the file.", detail=detail)
     return ServerError("The inference server failed on this request. Its log says why.", detail=detail)

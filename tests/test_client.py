@@ -115,7 +115,7 @@ ANSWERS = [
     (503, "in ensemble 'classify_custom', Request timeout expired", "deadline_exceeded"),
     (500, "{{function_node __inference_1}} Unknown image file format. [[{{node DecodeImage}}]]", "corrupt_image"),
     (400, "in ensemble 'classify_custom', preprocess: Invalid PNG. Failed to initialize decoder", "corrupt_image"),
-    (500, "Stub process 'custom_0_0' is not healthy.", "server_error"),
+    (500, "Stub process 'custom_0_0' is not healthy.", "server_unavailable"),
     (400, "unexpected shape for input 'image' for model 'classify_custom'", "server_error"),
     (404, "Request for unknown model: 'classify_custom' is not found", "unknown_model"),
     (400, "Request for unknown model: 'classify_custom' has no available versions", "unknown_model"),

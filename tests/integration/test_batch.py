@@ -1,0 +1,139 @@
+"""`python -m client FOLDER --output TABLE`: whole tables, whatever is in the folder and whenever it is interrupted."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import client
+from client import __main__ as command
+from client import batch
+from imaging import contract
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def folder(tmp_path, scans):
+    """Forty images in two folders, and one file that is none."""
+    (tmp_path / "slices/more").mkdir(parents=True)
+    for index in range(40):
+        (tmp_path / "slices" / ("more" if index % 4 == 0 else "") / f"{index:02}.png").write_bytes(scans[index % 12])
+    (tmp_path / "slices/bad, \"one\".png").write_bytes(b"no image")
+    return tmp_path / "slices"
+
+
+def read(path: Path) -> list[dict]:
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_folder_becomes_a_table_in_the_order_of_its_files(folder, server, classifier, tmp_path):
+    output = tmp_path / "results.csv"
+    assert command.main([str(folder), "--recursive", "--output", str(output), "--url", server.url]) == 1
+    rows = read(output)
+    assert [row["file"] for row in rows] == sorted(str(path) for path in folder.rglob("*.png"))
+    assert {row["error_code"]: row["file"] for row in rows if row["error_code"]} == {
+        "unsupported_format": str(folder / "bad, \"one\".png")}
+    for row in rows[1:4]:
+        wanted = classifier.classify(Path(row["file"]).read_bytes())
+        assert row["predicted_class"] == wanted.label and row["disclaimer"] == contract.DISCLAIMER
+        values = [float(row[name]) for name in contract.CLASSES]
+        assert np.allclose(values, list(wanted.probabilities.values()), atol=1e-4)
+        assert row["needs_review"] == str(wanted.confidence < 0.5) and row["data_source"] == contract.PHANTOM
+
+
+def test_json_lines_hold_the_same(folder, server, tmp_path):
+    for name in ("a.csv", "a.jsonl"):
+        command.main([str(folder), "--output", str(tmp_path / name), "--url", server.url])
+    rows = [json.loads(line) for line in (tmp_path / "a.jsonl").read_text().splitlines()]
+    assert [{key: str(value) for key, value in row.items()} for row in rows] == read(tmp_path / "a.csv")
+
+
+@pytest.mark.parametrize("suffix", batch.SUFFIXES)
+def test_a_killed_run_goes_on_where_it_was(folder, server, scans, tmp_path, suffix):
+    for index in range(400):
+        (folder / f"x{index:03}.png").write_bytes(scans[index % 12])
+    words = [str(folder), "--output", str(tmp_path / f"out{suffix}"), "--url", server.url, "--concurrency", "2"]
+    part = tmp_path / f"out{suffix}.part"
+    run = subprocess.Popen([sys.executable, "-m", "client", *words], cwd=ROOT, stderr=subprocess.DEVNULL)
+    while not part.exists() or part.stat().st_size < 5000:
+        assert run.poll() is None
+        time.sleep(0.01)
+    os.kill(run.pid, signal.SIGKILL)
+    run.wait()
+    with part.open("ab") as file:
+        file.write(b'"half a row')
+    before = part.read_bytes()[:-20]
+    assert not (tmp_path / f"out{suffix}").exists()
+    assert command.main(words) == 1
+    whole = (tmp_path / f"out{suffix}").read_bytes()
+    assert whole.startswith(before) and not part.exists()
+    names = ([row["file"] for row in read(tmp_path / "out.csv")] if suffix == ".csv" else
+             [json.loads(line)["file"] for line in whole.splitlines()])
+    assert names == sorted(map(str, folder.glob("*.png")))
+
+
+def test_an_output_is_never_overwritten(folder, server, tmp_path, capsys):
+    (tmp_path / "results.csv").write_text("mine")
+    assert command.main([str(folder), "--output", str(tmp_path / "results.csv"), "--url", server.url]) == 2
+    assert (tmp_path / "results.csv").read_text() == "mine" and "Move it or name another" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["a,b\n1,2\n", "\x00\n", "{}\n"])
+def test_a_strange_part_file_is_refused_and_kept(folder, server, tmp_path, capsys, content):
+    (tmp_path / "results.csv.part").write_text(content)
+    assert command.main([str(folder), "--output", str(tmp_path / "results.csv"), "--url", server.url]) == 2
+    assert (tmp_path / "results.csv.part").read_text() == content and "Delete it" in capsys.readouterr().err
+
+
+def test_rows_of_another_model_are_not_mixed_in(folder, server, tmp_path):
+    words = [str(folder), "--output", str(tmp_path / "results.csv"), "--url", server.url]
+    command.main(words)
+    (tmp_path / "results.csv").rename(tmp_path / "results.csv.part")
+    assert command.main([*words, "--model", "resnet50"]) == 2
+
+
+@pytest.mark.parametrize("words", [["--output", "a.txt"], ["--output", "a.csv", "--json"],
+                                   ["--output", "a.csv", "--concurrency", "0"]])
+def test_mistakes_in_the_command_are_told(folder, server, words):
+    try:
+        code = command.main([str(folder), "--url", server.url, *words])
+    except SystemExit as error:
+        code = error.code
+    assert code == 2
+
+
+def test_a_server_that_is_gone_ends_the_run_and_keeps_the_rows(folder, server, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(batch, "PAUSES", (0.01,))
+    answer, count = client.Classifier.classify, []
+
+    def dying(self, image, model):
+        count.append(1)
+        if len(count) > 20:
+            raise client.ServerUnavailable("The model server cannot be reached.")
+        return answer(self, image, model)
+
+    words = [str(folder), "--output", str(tmp_path / "results.csv"), "--url", server.url]
+    with monkeypatch.context() as patch:
+        patch.setattr(client.Classifier, "classify", dying)
+        assert command.main(words) == 1
+    assert "give the command again" in capsys.readouterr().err
+    assert 1 < len(read(tmp_path / "results.csv.part")) <= 21
+    assert command.main(words) == 1 and len(read(tmp_path / "results.csv")) == 31
+
+
+def test_few_images_are_held_at_a_time(tmp_path):
+    started, yielded = [], 0
+    with batch.ThreadPoolExecutor(4) as pool:
+        for _ in batch.in_order(pool, started.append, range(1000), 8):
+            yielded += 1
+            assert len(started) <= yielded + 8
+    assert yielded == 1000
