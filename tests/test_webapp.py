@@ -17,7 +17,7 @@ from werkzeug.test import encode_multipart
 
 import client
 from imaging import CODES, contract, decode
-from webapp import create_app, errors, page, security, views
+from webapp import create_app, errors, journal, page, security, uploads, views
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
@@ -267,16 +267,19 @@ def test_a_failed_classification_gives_its_slot_back(dead_port):
 def test_one_log_line_without_names(web, caplog):
     caplog.set_level(logging.INFO)
     answer = send(web, file=upload(b"", "Jane Doe 1970.jpg"), model="custom")
-    assert len(caplog.messages) == 1
-    assert re.fullmatch(r"method=POST path=/predict status=400 ms=[\d.]+ request_id=\w{32}", caplog.messages[0])
+    line, = map(journal.JsonLines().format, caplog.records)
+    entry = json.loads(line)
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", entry.pop("time")) and entry.pop("ms") >= 0
+    assert entry == {"level": "INFO", "message": "request", "method": "POST", "path": "/predict", "status": 400,
+                     "request_id": answer.json["request_id"]}
     assert "Jane" not in answer.text
 
 
 def test_a_path_cannot_forge_log_lines(web, caplog):
     caplog.set_level(logging.INFO)
     web.get("/a%0Amethod=GET?name=Jane")
-    assert "\n" not in caplog.text.strip()
-    assert "Jane" not in caplog.text
+    lines = [journal.JsonLines().format(record) for record in caplog.records]
+    assert len(lines) == 1 and "\n" not in lines[0] and "Jane" not in lines[0]
 
 
 def test_a_fault_is_opaque_and_logged_under_its_id(app, caplog):
@@ -300,7 +303,7 @@ def test_every_fault_of_an_image_has_a_status():
 
 
 def test_every_name_of_the_contract_has_a_title():
-    assert set(page.TITLES) == {*contract.NETWORKS, *contract.CLASSES}
+    assert set(page.TITLES) == {*contract.SERVED, *contract.CLASSES}
 
 
 @pytest.mark.parametrize(("served", "expected"), [
@@ -308,13 +311,13 @@ def test_every_name_of_the_contract_has_a_title():
     ({contract.REVIEW_THRESHOLD: "high"}, None), ({contract.REVIEW_THRESHOLD: "nan"}, None),
     ({contract.REVIEW_THRESHOLD: "80"}, None)])
 def test_the_review_threshold_is_a_probability_or_unknown(served, expected):
-    assert page.review_threshold(served) == expected
+    assert client.review_threshold(served) == expected
 
 
 @pytest.mark.parametrize(("served", "expected"), [
     ({contract.REVIEW_THRESHOLD: "0.6"}, False), ({contract.REVIEW_THRESHOLD: "0.7"}, True), ({}, True)])
 def test_low_confidence_or_no_threshold_needs_a_review(dead_port, monkeypatch, served, expected):
-    monkeypatch.setattr(views, "served_facts", lambda model: served)
+    monkeypatch.setattr(views, "served_facts", lambda model, asking: served)
     shares = dict(zip(contract.CLASSES, (0.1, 0.65, 0.05, 0.2), strict=True))
     with create_app({"TRITON_URL": dead_port}).test_request_context():
         answer = views.describe(client.Prediction("custom", "meningioma", 0.65, shares))
@@ -368,3 +371,75 @@ def test_command_line(arguments, code, text):
     assert done.returncode == code
     assert text in done.stdout + done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_uploads_together_hold_no_more_than_their_budget():
+    budget = uploads.Budget(100)
+    with budget.taken(60):
+        with pytest.raises(errors.Refused) as caught, budget.taken(41):
+            pass
+        assert caught.value.status == 503
+        with budget.taken(40):
+            pass
+    with budget.taken(100):
+        pass
+
+
+def test_a_large_announcement_needs_room_before_it_is_read(dead_port):
+    web = create_app({"TRITON_URL": dead_port, "MAX_UPLOADS_MEMORY": 1000}).test_client()
+    answer = send(web, file=upload(picture(size=(640, 640), mode="RGB") + bytes(2000)))
+    assert (answer.status_code, answer.json["code"]) == (503, "busy") and answer.headers["Retry-After"]
+
+
+def test_metrics_count_requests_without_names(web):
+    web.get("/nothing/Jane")
+    send(web, file=upload(b"", "Jane.png"))
+    text = web.get("/metrics").text
+    assert 'http_requests_total{endpoint="unknown",method="GET",status="404"} 1.0' in text
+    assert 'http_requests_total{endpoint="views.predict",method="POST",status="400"} 1.0' in text
+    assert 'http_request_duration_seconds_count{endpoint="views.predict"} 1.0' in text and "Jane" not in text
+
+
+def test_behind_a_proxy_with_a_prefix_every_address_has_it(dead_port):
+    web = create_app({"TRITON_URL": dead_port, "TRUSTED_PROXIES": 1}).test_client()
+    for path in ("/", "/about", "/api"):
+        text = web.get(path, headers={"X-Forwarded-Prefix": "/mri"}).text
+        addresses = re.findall(r'(?:href|src|action|data-sample)="(/[^"]*)"', text)
+        assert len(addresses) > 5 and all(address.startswith("/mri/") for address in addresses)
+    alone = create_app({"TRITON_URL": dead_port}).test_client().get("/", headers={"X-Forwarded-Prefix": "/evil"}).text
+    assert "/evil" not in alone
+
+
+def test_the_page_about_the_models_says_what_the_files_say_and_survives_broken_ones(dead_port, tmp_path):
+    folder = tmp_path / "custom/1"
+    folder.mkdir(parents=True)
+    scores = {"macro_f1": 0.9, "accuracy": 0.8, "intervals": {"accuracy": [0.7, 0.85]}, "tta": {"macro_f1": 0.925},
+              "classes": {"glioma": {"precision": 0.5, "images": 9}, "other": {}, "pituitary": None}}
+    facts = {"data": {"source": "<set>", "splits": {"test": {"glioma": 9}, "odd": 3}}, "test_scores": scores,
+             "decision": {"temperature": 1.5, "served": None}, "training": [], "exported": "2026-01-02T03:04"}
+    (folder / "provenance.json").write_text(json.dumps(facts))
+    web = create_app({"TRITON_URL": dead_port, "MODEL_REPOSITORY": str(tmp_path)}).test_client()
+    text = web.get("/about").text
+    for wanted in ("&lt;set&gt;", "9 test", "0.800 (0.700-0.850)", "0.900", "1.5", "2026-01-02", "0.500", "0.925"):
+        assert wanted in text, wanted
+    assert "Nothing is known about this model" in text  # resnet50
+    assert contract.DISCLAIMER in text
+
+
+BIN = {"images": 3, "confidence": 0.9, "accuracy": 1.0}
+
+
+@pytest.mark.parametrize(("diagrams", "shown"), [
+    ({"confusion": [[4, 0, 0, 1]] * 4, "reliability": [BIN]}, True), ({}, False), (None, False),
+    ({"confusion": [[4, 0, 0, 1]] * 4}, False), ({"confusion": [[4]] * 4, "reliability": [BIN]}, False),
+    ({"confusion": 5, "reliability": [BIN]}, False), ({"confusion": [["x"] * 4] * 4, "reliability": [BIN]}, False),
+    ({"confusion": [[0] * 4] * 4, "reliability": []}, True),
+    ({"confusion": [[0] * 4] * 4, "reliability": [{}]}, False)])
+def test_diagrams_are_drawn_from_what_the_files_say_and_survive_broken_ones(dead_port, tmp_path, diagrams, shown):
+    (tmp_path / "custom/1").mkdir(parents=True)
+    (tmp_path / "custom/1/provenance.json").write_text(json.dumps({"test_diagrams": diagrams}))
+    web = create_app({"TRITON_URL": dead_port, "MODEL_REPOSITORY": str(tmp_path)}).test_client()
+    text = web.get("/about").text
+    assert ("Confusion matrix" in text) == ("Reliability diagram" in text) == shown
+    if diagrams and diagrams.get("reliability") == [BIN] and shown:
+        assert text.count('<td class="share-5">4</td>') == 4 and '<circle cx="180.0" cy="0.0" r="11.0"/>' in text

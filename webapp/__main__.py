@@ -4,6 +4,8 @@ import argparse
 import logging
 
 from webapp import DEFAULTS, create_app
+from webapp.audit import AuditError
+from webapp.keys import KeyFileError
 
 EXAMPLE = """example:
   python -m serving --repository model_repository -- python -m webapp --port 5000
@@ -33,16 +35,19 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         help=f"host:port of Triton's HTTP port (default: the environment variable TRITON_URL, "
         f"else {DEFAULTS['TRITON_URL']})",
     )
+    parser.add_argument("--check", action="store_true", help="only say whether the settings can be used")
     return parser.parse_args(arguments)
 
 
 def main() -> None:
-    """Run the development server until it is interrupted."""
+    """Run the development server until it is interrupted, or only check the settings."""
     arguments = parse_arguments()
     try:
         app = create_app({"TRITON_URL": arguments.triton_url} if arguments.triton_url else None)
-    except ValueError as error:
-        raise SystemExit(f"Triton's address cannot be used. {error}") from error
+    except (ValueError, OSError, AuditError, KeyFileError) as error:
+        raise SystemExit(f"The settings cannot be used. {error}") from error
+    if arguments.check:
+        return
     # The application writes its own line for each request; the server's would say it twice.
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     print(f"http://127.0.0.1:{arguments.port} with Triton at {app.config['TRITON_URL']}; Ctrl-C ends it", flush=True)

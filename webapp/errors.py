@@ -8,6 +8,7 @@ from werkzeug.exceptions import HTTPException
 
 import client
 from imaging import decode
+from imaging.errors import ImageError
 from webapp.journal import request_id
 from webapp.page import render
 
@@ -21,6 +22,8 @@ BAD_IMAGE = {
     "corrupt_image": 422,
     "image_too_small": 422,
     "multiple_frames": 422,
+    "no_such_slice": 422,
+    "wrong_modality": 422,
     "image_too_large": 413,
     "file_too_large": 413,
 }
@@ -40,11 +43,12 @@ class Refused(Exception):
 
     Attributes:
         status: HTTP status, 400-599. code: name of the fault, stable for programs. message: text for people.
+        retry_seconds: when to try again, for 429 and 503.
     """
 
-    def __init__(self, status: int, code: str, message: str) -> None:
+    def __init__(self, status: int, code: str, message: str, retry_seconds: int = RETRY_SECONDS) -> None:
         super().__init__(message)
-        self.status, self.code, self.message = status, code, message
+        self.status, self.code, self.message, self.retry_seconds = status, code, message, retry_seconds
 
 
 def wants_page() -> bool:
@@ -52,22 +56,31 @@ def wants_page() -> bool:
     return request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html"
 
 
+def failure(refused: Refused) -> dict:
+    """Return the one shape of a failure, as JSON values."""
+    return {"success": False, "error": refused.message, "code": refused.code, "request_id": request_id()}
+
+
 def answer(refused: Refused):
     """Return the response for a failure, as the page or as JSON, with Retry-After where waiting helps."""
-    if wants_page():
-        response = current_app.make_response(render(error=refused))
-    else:
-        response = jsonify(success=False, error=refused.message, code=refused.code, request_id=request_id())
+    response = current_app.make_response(render(error=refused)) if wants_page() else jsonify(failure(refused))
     response.status_code = refused.status
-    if refused.status == 503:
-        response.headers["Retry-After"] = str(RETRY_SECONDS)
+    if refused.status in (429, 503):
+        response.headers["Retry-After"] = str(refused.retry_seconds)
+    if refused.status == 401:
+        response.headers["WWW-Authenticate"] = 'Basic realm="brain-mri"' if wants_page() else "Bearer"
     return response
+
+
+def from_image(error: ImageError | client.BadImage) -> Refused:
+    """Translate what is wrong with an image."""
+    return Refused(BAD_IMAGE[error.code], error.code, str(error))
 
 
 def from_client(error: client.ClientError) -> Refused:
     """Translate a failure of the client; what Triton said about it is logged, not shown: it can hold paths."""
     if isinstance(error, client.BadImage):
-        return Refused(BAD_IMAGE[error.code], error.code, str(error))
+        return from_image(error)
     current_app.logger.error("code=%s request_id=%s detail=%r", error.code, request_id(), error.detail)
     if isinstance(error, client.DeadlineExceeded):
         return Refused(503, error.code, f"The model server is too slow at the moment. {TRY_AGAIN}")

@@ -1,19 +1,22 @@
 """What the page shows: the networks and where they come from, a result or an error."""
 
+import datetime
 import json
 from dataclasses import dataclass
-from pathlib import Path
 
 from flask import current_app, render_template
 
 import client
-from imaging import contract, decode
+from imaging import contract, decode, slices
+from webapp import heat
 from webapp.health import readiness
 from webapp.journal import request_id
+from webapp.triton import served
 
 TITLES = {
     "custom": "Custom CNN",
     "resnet50": "ResNet-50",
+    "ensemble": "Both networks, averaged",
     "glioma": "Glioma",
     "meningioma": "Meningioma",
     "notumor": "No tumour",
@@ -45,28 +48,24 @@ class Network:
         return self.data_source == contract.PHANTOM
 
 
-def served_facts(model: str) -> dict[str, str]:
-    """Return what Triton knows of a network, such as contract.DATA_SOURCE; {} if it cannot be told."""
+def served_facts(model: str, asking: str = "status") -> dict[str, str]:
+    """Return what Triton knows of a network, such as contract.DATA_SOURCE; {} if it cannot be told.
+
+    Args:
+        model: the network's name.
+        asking: which of the classifiers of webapp.triton.Backend asks.
+    """
     try:
-        return current_app.extensions["status"].describe(model)
+        return getattr(served(), asking).describe(model)
     except client.ClientError:
         return {}
 
 
-def review_threshold(facts: dict[str, str]) -> float | None:
-    """Return the confidence in [0, 1] below which a person must look; None if the served model does not say."""
-    try:
-        threshold = float(facts[contract.REVIEW_THRESHOLD])
-    except (KeyError, ValueError):
-        return None
-    return threshold if 0.0 <= threshold <= 1.0 else None
-
-
 def provenance(model: str) -> dict:
     """Return the provenance file that export wrote beside a network; {} if there is none or it cannot be read."""
-    if not (repository := current_app.config["MODEL_REPOSITORY"]):
+    if not (repository := served().repository):
         return {}
-    path = Path(repository) / model / "1" / "provenance.json"
+    path = repository / model / "1" / "provenance.json"
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -101,16 +100,8 @@ def recorded_source(facts: dict) -> str | None:
 
 def test_score(facts: dict) -> str:
     """Return the macro F1 on the test split in a provenance file, as 0.912 (0.887-0.934); "" without one."""
-    try:
-        scores = facts["test_scores"]
-        value = f"{float(scores['macro_f1']):.3f}"
-    except (KeyError, TypeError, ValueError):
-        return ""
-    try:
-        low, high = map(float, scores["intervals"]["macro_f1"])
-    except (KeyError, TypeError, ValueError):
-        return value
-    return f"{value} ({low:.3f}-{high:.3f})"
+    scores = nested(facts, "test_scores")
+    return interval(scores, "macro_f1") if "macro_f1" in scores else ""
 
 
 def revision(facts: dict) -> str | None:
@@ -119,13 +110,106 @@ def revision(facts: dict) -> str | None:
     return f"{commit[:10]}{plus}{changes}" or None
 
 
-def render(result: dict | None = None, error=None, model: str = contract.NETWORKS[0]) -> str:
+OVERALL = {"accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy", "macro_f1": "Macro F1",
+           "macro_roc_auc": "Macro ROC-AUC", "ece": "Calibration error (ECE)"}
+SHADES = 6
+NOTHING = slices.Picture(b"")
+BY_CLASS = ("precision", "recall", "specificity", "f1")
+
+
+def about() -> str:
+    """Return the page that says what each network is, from its provenance file."""
+    live, ready = readiness()
+    models = [described(network) for network in networks(live, ready)]
+    return render_template("about.html", models=models, titles=TITLES, classes=contract.CLASSES,
+                           disclaimer=contract.DISCLAIMER)
+
+
+def described(network: Network) -> dict:
+    """Return what the page about the models shows of one; a fact that its provenance file lacks is left out."""
+    file = provenance(network.name)
+    scores, decision, splits = (nested(file, *keys) for keys in (("test_scores",), ("decision",), ("data", "splits")))
+    facts = {
+        "Trained on": network.data_source,
+        "Images": ", ".join(f"{sum(counts.values())} {name}" for name, counts in splits.items()
+                            if isinstance(counts, dict)),
+        "Epochs": nested(file, "training").get("epochs"),
+        "Parameters": nested(file, "training").get("parameters"),
+        "Temperature": decision.get("temperature"),
+        "Needs review below a confidence of": decision.get("review_threshold"),
+        "Served in": nested(decision, "served").get("precision"),
+        "Exported": network.exported, "Git revision": network.revision}
+    overall = {title: interval(scores, key) for key, title in OVERALL.items() if key in scores}
+    averaged = nested(scores, "tta")
+    overall |= {f"{OVERALL[key]}, averaged with the mirror image": interval(averaged, key)
+                for key in ("macro_f1", "ece") if key in averaged}
+    classes = [(TITLES[name], one.get("images", ""), *(number(one.get(key)) for key in BY_CLASS))
+               for name, one in nested(scores, "classes").items() if name in TITLES and isinstance(one, dict)]
+    return {"name": network.name, "ready": network.ready, "known": bool(file), "is_phantom": network.is_phantom,
+            "facts": {name: value for name, value in facts.items() if value not in (None, "")},
+            "scores": overall, "classes": classes, **diagrams(nested(file, "test_diagrams"))}
+
+
+def diagrams(values: dict) -> dict:
+    """Return what draws a confusion matrix and a reliability diagram; {} unless both are complete in `values`.
+
+    Args:
+        values: test_diagrams of a provenance file, see stages.export.diagrams.
+
+    Returns:
+        confusion: for each true class the (count, shade from 0 to SHADES) of each answer. reliability: the bins, with
+        the root of their share of all images, so that the area of a dot is the share.
+    """
+    try:
+        rows = [[int(count) for count in row] for row in values["confusion"]]
+        bins = [{key: float(one[key]) for key in ("images", "confidence", "accuracy")} for one in values["reliability"]]
+        total = sum(one["images"] for one in bins)
+        shades = [[(count, round(SHADES * count / max(1, sum(row)))) for count in row] for row in rows]
+        dots = [one | {"images": int(one["images"]), "share": (one["images"] / total) ** 0.5} for one in bins]
+    except (KeyError, TypeError, ValueError, ZeroDivisionError):
+        return {}
+    size = len(contract.CLASSES)
+    return {"confusion": shades, "reliability": dots} if [len(row) for row in shades] == [size] * size else {}
+
+
+def nested(values: dict, *keys: str) -> dict:
+    """Return the dict that lies behind some keys of nested dicts; {} if there is none."""
+    for key in keys:
+        values = values.get(key) if isinstance(values, dict) else None
+    return values if isinstance(values, dict) else {}
+
+
+def number(value) -> str:
+    """Return a number with three digits, "" for anything else."""
+    return f"{value:.3f}" if isinstance(value, (int, float)) else ""
+
+
+def interval(scores: dict, key: str) -> str:
+    """Return a score with its 95 % interval where known, as 0.912 (0.887-0.934)."""
+    ends = nested(scores, "intervals").get(key)
+    known = isinstance(ends, list) and len(ends) == 2
+    return number(scores[key]) + (f" ({number(ends[0])}-{number(ends[1])})" if known else "")
+
+
+def report(picture: slices.Picture, model: str) -> dict[str, str | None]:
+    """Return what a report adds to an answer: which image, which version of the network, when."""
+    file = provenance(model)
+    now = datetime.datetime.now(datetime.timezone.utc)
+    return {"digest": decode.digest(picture.encoded), "place": picture.place,
+            "time": f"{now:%Y-%m-%d %H:%M:%S} UTC", "revision": revision(file),
+            "exported": str(file.get("exported") or "")[:10]}
+
+
+def render(result: dict | None = None, error=None, model: str = contract.NETWORKS[0],
+           seen: dict | None = None, picture: slices.Picture = NOTHING) -> str:
     """Return the page as HTML.
 
     Args:
         result: the answer of /predict to show, or None.
         error: a webapp.errors.Refused to show, or None.
         model: the network that is selected in the form.
+        seen: data: addresses of the `picture` that was classified, and under `maps` of a heatmap for each class.
+        picture: that was classified, for the report.
     """
     live, ready = readiness()
     return render_template(
@@ -135,11 +219,16 @@ def render(result: dict | None = None, error=None, model: str = contract.NETWORK
         model=model,
         result=result,
         error=error,
+        seen=seen,
+        report=report(picture, model) if result else None,
+        colours=[f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in heat.COLOURS.astype(int).tolist()],
         titles=TITLES,
+        classes=contract.CLASSES,
         disclaimer=contract.DISCLAIMER,
         phantom=contract.PHANTOM,
         accepted=decode.ACCEPTED,
         suffixes=decode.SUFFIXES,
+        planes=slices.PLANES,
         largest=decode.MAX_BYTES,
         request_id=request_id(),
     )

@@ -7,9 +7,9 @@ from flask import Flask, Response, request
 from webapp.errors import Refused
 
 HEADERS = {
-    # blob: is the preview of the chosen file, made in the browser.
+    # blob: is the preview of the chosen file, made in the browser; data: are the heatmaps in an answer.
     "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; "
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
         "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
     "Cross-Origin-Opener-Policy": "same-origin",

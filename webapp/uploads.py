@@ -1,8 +1,12 @@
 """Reading the form: one image in `file`, optionally the network in `model`. Everything else is refused."""
 
 import io
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 
-from flask import Request, request
+import gevent
+from flask import Flask, Request, current_app, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.formparser import FormDataParser
 
@@ -10,6 +14,8 @@ from imaging import contract, decode
 from webapp.errors import Refused
 
 FIELDS = ("file", "model")
+BATCH_FILES, BATCH_BYTES = 32, 64 * 2**20
+"""Most images of a request to /predict/batch, and most bytes of its body."""
 LIMITS = {
     # A file of exactly MAX_BYTES and the form around it.
     "MAX_CONTENT_LENGTH": decode.MAX_BYTES + 64 * 2**10,
@@ -17,7 +23,30 @@ LIMITS = {
     # where their line feeds fall (MultipartDecoder.receive_data in Werkzeug 3.1).
     "MAX_FORM_MEMORY_SIZE": 128 * 2**10,
     "MAX_FORM_PARTS": 8,
+    # Bytes of all uploads that are being received at the same time, and seconds for one of them.
+    "MAX_UPLOADS_MEMORY": 256 * 2**20,
+    "UPLOAD_TIMEOUT": 30.0,
 }
+
+
+class Budget:
+    """A number of bytes that requests take and give back. Safe for threads and greenlets."""
+
+    def __init__(self, most: int) -> None:
+        self._left, self._lock = most, threading.Lock()
+
+    @contextmanager
+    def taken(self, count: int) -> Iterator[None]:
+        """Hold so many bytes. Raises Refused (503 busy) when fewer are left."""
+        with self._lock:
+            if self._left < count:
+                raise Refused(503, "busy", "Too many images are being received. Try again in a few seconds.")
+            self._left -= count
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._left += count
 
 
 class StrictParser(FormDataParser):
@@ -36,23 +65,53 @@ class UploadRequest(Request):
         return io.BytesIO()
 
 
-def read_upload() -> tuple[bytes, str]:
-    """Return the uploaded image, undecoded, and the name of the network asked for (default: the first one).
+def read_upload(*more: str) -> tuple[bytes, str, dict[str, list[str]]]:
+    """Return the uploaded image, undecoded, the network asked for (default: the first one), and the form's fields.
+
+    Args:
+        more: names of fields that the form may have beside FIELDS.
 
     Raises:
         Refused: 415 not_multipart; 400 malformed_body, missing_file, several_files, several_models, unknown_field;
-            404 unknown_model.
+            404 unknown_model; 408 upload_too_slow; 503 busy.
         werkzeug.exceptions.RequestEntityTooLarge: the body or a part of it is over LIMITS.
     """
+    require_form()
+    files, form = receive(current_app.config["MAX_CONTENT_LENGTH"])
+    require_known(files, form, (*FIELDS, *more))
+    return chosen_file(files), chosen_model(form), form
+
+
+def require_form() -> None:
+    """Raise Refused (415 not_multipart) unless the body is a form that can hold files."""
     if request.mimetype != "multipart/form-data":
         raise Refused(
             415, "not_multipart", "Expected a multipart/form-data body with the image in the field `file`. "
             "Try: curl -F file=@scan.jpg .../predict",
         )  # fmt: skip
-    files, form = parse_body()
-    if unknown := (set(files) | set(form)) - set(FIELDS):
-        raise Refused(400, "unknown_field", f"Expected only the fields {FIELDS}, received {len(unknown)} other(s).")
-    return chosen_file(files), chosen_model(form)
+
+
+def require_known(files: dict, form: dict, fields: tuple[str, ...]) -> None:
+    """Raise Refused (400 unknown_field) for a form with other fields."""
+    if unknown := (set(files) | set(form)) - set(fields):
+        raise Refused(400, "unknown_field", f"Expected only the fields {fields}, received {len(unknown)} other(s).")
+
+
+def receive(most: int) -> tuple[dict, dict]:
+    """Return parse_body(), within UPLOAD_TIMEOUT and MAX_UPLOADS_MEMORY. Raises Refused (408, 503) otherwise.
+
+    Args:
+        most: bytes that the body may have; so many are set aside when it does not announce its length.
+    """
+    announced = most if request.content_length is None else min(request.content_length, most)
+    limit = gevent.Timeout(current_app.config["UPLOAD_TIMEOUT"])
+    try:
+        with current_app.extensions["uploads"].taken(announced), limit:
+            return parse_body()
+    except gevent.Timeout as error:
+        if error is not limit:
+            raise
+        raise Refused(408, "upload_too_slow", "The upload took too long. Send it again, or a smaller file.") from None
 
 
 def parse_body() -> tuple[dict, dict]:
@@ -72,6 +131,27 @@ def parse_body() -> tuple[dict, dict]:
         ) from error
 
 
+def read_batch() -> tuple[list[bytes], str]:
+    """Return the uploaded images, undecoded, and the network asked for.
+
+    Raises:
+        Refused: as read_upload; 400 too_many_files.
+        werkzeug.exceptions.RequestEntityTooLarge: the body is over BATCH_BYTES, or a part of it over LIMITS.
+    """
+    request.max_content_length = BATCH_BYTES
+    request.max_form_parts = BATCH_FILES + LIMITS["MAX_FORM_PARTS"]
+    require_form()
+    files, form = receive(BATCH_BYTES)
+    require_known(files, form, FIELDS)
+    uploads = files.get("file", [])
+    if not uploads:
+        raise Refused(400, "missing_file", "No image was sent. Send one or more in the form field `file`.")
+    if len(uploads) > BATCH_FILES:
+        raise Refused(400, "too_many_files", f"Expected at most {BATCH_FILES} images, received {len(uploads)}. Send "
+                      "them in several requests.")
+    return [upload.read() for upload in uploads], chosen_model(form)
+
+
 def chosen_file(files: dict) -> bytes:
     """Return the content of the one uploaded file. Raises Refused: 400 missing_file, several_files."""
     uploads = files.get("file", [])
@@ -87,6 +167,19 @@ def chosen_model(form: dict) -> str:
     names = form.get("model", [contract.NETWORKS[0]])
     if len(names) > 1:
         raise Refused(400, "several_models", f"Expected one model, received {len(names)}.")
-    if names[0] not in contract.NETWORKS:
-        raise Refused(404, "unknown_model", f"There is no such model. Choose one of: {', '.join(contract.NETWORKS)}.")
+    if names[0] not in contract.SERVED:
+        raise Refused(404, "unknown_model", f"There is no such model. Choose one of: {', '.join(contract.SERVED)}.")
     return names[0]
+
+
+def chosen_tta(form: dict) -> bool:
+    """Return whether the answer shall be averaged with the mirror image's. Raises Refused: 400 bad_tta."""
+    values = form.get("tta", ["0"])
+    if values not in (["0"], ["1"]):
+        raise Refused(400, "bad_tta", "Expected `tta` to be 1, for the average with the mirror image, or 0.")
+    return values == ["1"]
+
+
+def register(app: Flask) -> None:
+    """Give an application its bound on the memory of uploads."""
+    app.extensions["uploads"] = Budget(app.config["MAX_UPLOADS_MEMORY"])

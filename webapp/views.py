@@ -1,19 +1,30 @@
-"""The three addresses: the page, /predict, /health."""
+"""The addresses: pages, classification, health."""
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import Any
 
-from flask import Blueprint, current_app, jsonify, request
+from flask import Blueprint, Response, current_app, jsonify, render_template, request
 
 import client
-from imaging import contract
-from webapp.errors import RETRY_SECONDS, TRY_AGAIN, Refused, wants_page
+from imaging import contract, slices
+from webapp import audit, heat, openapi, volumes
+from webapp.errors import RETRY_SECONDS, TRY_AGAIN, Refused, failure, from_client, wants_page
 from webapp.health import canaries
 from webapp.journal import request_id
-from webapp.page import render, review_threshold, served_facts
-from webapp.uploads import chosen_model, read_upload
+from webapp.limits import refuse_too_many
+from webapp.page import about as page_about
+from webapp.page import render, served_facts
+from webapp.triton import served
+from webapp.uploads import chosen_model, chosen_tta, read_batch, read_upload
 
 blueprint = Blueprint("views", __name__)
 DIGITS = 4
+SLICE = ("plane", "slice")
+"""Fields of a form that choose one slice of its file."""
+BATCH_CONCURRENCY = 4
+"""Images of one batch that are with Triton at the same time; they take one place of MAX_IN_FLIGHT."""
 
 
 @blueprint.get("/")
@@ -22,14 +33,134 @@ def page():
     return render()
 
 
+@blueprint.get("/about")
+def about():
+    """Say what the networks are, where they come from and how well they did."""
+    return page_about()
+
+
+@blueprint.get("/api")
+def api():
+    """Show /openapi.json to a person."""
+    return render_template("api.html", document=openapi.document(), disclaimer=contract.DISCLAIMER,
+                           prefix=request.script_root, root=request.url_root.rstrip("/"))
+
+
 @blueprint.post("/predict")
 def predict():
     """Classify the uploaded image: JSON, or the page for a form sent by a browser without JavaScript."""
-    image, model = read_upload()
-    with slot():
-        prediction = current_app.extensions["classifier"].classify(image, model)
-    answer = describe(prediction)
-    return render(result=answer, model=model) if wants_page() else jsonify(answer)
+    refuse_if_busy()  # before the form is read: a refusal must cost little
+    upload, model, form = read_upload("tta", *SLICE)
+    tta = chosen_tta(form)
+    picture = volumes.picture(upload, volumes.choice(form))
+    image, classifier = picture.encoded, served().classifier
+    if not wants_page():
+        return jsonify(recorded(picture, asked(classifier.classify, image, model, tta)))
+    try:
+        explanation = asked(classifier.explain, image, model)
+    except client.UnknownModel:  # exported before there were heatmaps
+        answer = recorded(picture, asked(classifier.classify, image, model, tta))
+        return render(result=answer, model=model, picture=picture)
+    prediction = asked(classifier.classify, image, model, tta) if tta else explanation.prediction
+    seen = {"picture": heat.address(heat.picture(image)),
+            "maps": {name: heat.address(heat.overlay(one)) for name, one in explanation.heatmaps.items()}}
+    return render(result=recorded(picture, prediction), model=model, seen=seen, picture=picture)
+
+
+@blueprint.post("/predict/batch")
+def batch():
+    """Classify several uploaded images: JSON with a result or an error for each, in their order."""
+    refuse_if_busy()
+    uploads, model = read_batch()
+    for _ in uploads[1:]:
+        refuse_too_many()  # every image counts
+    classifier, metrics = served().classifier, current_app.extensions["metrics"]
+    pictures = [opened(upload) for upload in uploads]
+
+    def answered(picture: slices.Picture | Refused) -> client.Prediction | Refused:
+        try:
+            return picture if isinstance(picture, Refused) else classifier.classify(picture.encoded, model)
+        except client.BadImage as error:
+            return from_client(error)
+
+    with slot(), metrics.in_flight.track_inprogress(), ThreadPoolExecutor(BATCH_CONCURRENCY) as pool:
+        answers = list(pool.map(answered, pictures))
+    results = []
+    for picture, answer in zip(pictures, answers, strict=True):
+        bad = isinstance(answer, Refused)
+        results.append(failure(answer) if bad else recorded(picture, answer))
+    return jsonify(results=results, disclaimer=contract.DISCLAIMER, request_id=request_id())
+
+
+def opened(upload: bytes) -> slices.Picture | Refused:
+    """Return volumes.picture(), or why there is none."""
+    try:
+        return volumes.picture(upload)
+    except Refused as refused:
+        if refused.status == 503:
+            raise
+        return refused
+
+
+@blueprint.post("/slice")
+def slice_of():
+    """Show one slice of a DICOM or NIfTI file, the middle one unless the form names another; say how many it has."""
+    upload, _, form = read_upload(*SLICE)
+    if not slices.is_medical(upload):
+        raise Refused(415, "unsupported_format", "Expected a DICOM or NIfTI file. Received: another file.")
+    one = volumes.shown(upload, volumes.choice(form))
+    return jsonify(success=True, slices=one.counts, plane=one.plane, slice=one.number, warnings=one.warnings,
+                   image=heat.address(heat.picture(one.encoded())), disclaimer=contract.DISCLAIMER,
+                   request_id=request_id())
+
+
+@blueprint.post("/explain")
+def explain():
+    """Classify the uploaded image and say where the network saw a class: JSON, or for `Accept: image/png` a picture."""
+    refuse_if_busy()
+    upload, model, form = read_upload("class", *SLICE)
+    names = form.get("class", [])
+    if len(names) > 1 or not set(names) <= set(contract.CLASSES):
+        raise Refused(400, "unknown_class", f"Expected one class at most, out of: {', '.join(contract.CLASSES)}.")
+    picture = volumes.picture(upload, volumes.choice(form))
+    try:
+        explanation = asked(served().classifier.explain, picture.encoded, model)
+    except client.UnknownModel as error:
+        raise Refused(404, "no_explanation", "This model has no heatmaps.") from error
+    wanted = names[0] if names else explanation.prediction.label
+    answer = recorded(picture, explanation.prediction)
+    if request.accept_mimetypes.best_match(["application/json", "image/png"]) == "image/png":
+        return Response(heat.png(heat.blended(picture.encoded, explanation.heatmaps[wanted])), content_type="image/png")
+    rows = [[round(float(value), DIGITS) for value in row] for row in explanation.heatmaps[wanted]]
+    return jsonify(answer | {"explained_class": wanted, "heatmap": rows})
+
+
+def asked(ask: Callable[..., Any], *question) -> Any:
+    """Return what Triton answers to a question about an image, within MAX_IN_FLIGHT. Raises Refused (503 busy)."""
+    metrics = current_app.extensions["metrics"]
+    with slot(), metrics.in_flight.track_inprogress():
+        return ask(*question)
+
+
+def recorded(picture: slices.Picture, prediction: client.Prediction) -> dict:
+    """Return the JSON answer for a prediction of a picture, once it is counted and on the audit log."""
+    current_app.extensions["metrics"].predictions.labels(prediction.model, prediction.label).inc()
+    answer = describe(prediction, picture.warnings)
+    audit.record(picture.encoded, prediction)
+    return answer
+
+
+@blueprint.get("/health/live")
+def live():
+    """Say that this process answers."""
+    return jsonify(status="ok", request_id=request_id())
+
+
+@blueprint.get("/health/ready")
+def ready():
+    """Say whether images can be classified, in one word: 200, or 503 as /health."""
+    is_live, answering = canaries()
+    return verdict({}, is_live and all(answering.values()))
 
 
 @blueprint.get("/health")
@@ -38,16 +169,41 @@ def health():
 
     `?model=custom` asks about one network only.
     """
-    live, answering = canaries()
+    is_live, answering = canaries()
     asked = [chosen_model({"model": [request.args["model"]]})] if "model" in request.args else answering
     models = {name: answering.get(name, False) for name in asked}
-    healthy = live and all(models.values())
-    body = {"status": "ok" if healthy else "unavailable", "triton": live, "models": models, "request_id": request_id()}
-    response = jsonify(body)
-    if not healthy:
+    details = {"triton": is_live, "models": models,
+               "computing": {name: computing(name) for name, works in models.items() if works}}
+    return verdict(details, is_live and all(models.values()))
+
+
+def verdict(details: dict, is_healthy: bool):
+    """Return the answer of a health check: 200, or 503 with Retry-After."""
+    status = "ok" if is_healthy else "unavailable"
+    response = jsonify(status=status, **details, request_id=request_id())
+    if not is_healthy:
         response.status_code = 503
         response.headers["Retry-After"] = str(RETRY_SECONDS)
     return response
+
+
+def computing(model: str) -> dict[str, str | None]:
+    """Return what computes a network, and in which precision, as its configuration says."""
+    facts = served_facts(model)
+    return {key: facts.get(key) for key in (contract.RUNTIME, contract.PRECISION)}
+
+
+def busy() -> Refused:
+    """Return the answer when MAX_IN_FLIGHT images are with Triton."""
+    return Refused(503, "busy", f"Too many images are being classified. {TRY_AGAIN}")
+
+
+def refuse_if_busy() -> None:
+    """Raise Refused (503 busy) when all places are taken; takes none."""
+    slots = current_app.extensions["slots"]
+    if not slots.acquire(blocking=False):
+        raise busy()
+    slots.release()
 
 
 @contextmanager
@@ -55,20 +211,21 @@ def slot():
     """Hold one of the MAX_IN_FLIGHT places. Raises Refused (503 busy) at once when all are taken."""
     slots = current_app.extensions["slots"]
     if not slots.acquire(blocking=False):
-        raise Refused(503, "busy", f"Too many images are being classified. {TRY_AGAIN}")
+        raise busy()
     try:
         yield
     finally:
         slots.release()
 
 
-def describe(prediction: client.Prediction) -> dict:
+def describe(prediction: client.Prediction, warnings: tuple[str, ...] = ()) -> dict:
     """Return the JSON answer for a prediction: probabilities rounded to 4 digits, in the order of the classes.
 
     A person must look when the confidence is below the served model's threshold, or when it names none.
     """
-    facts = served_facts(prediction.model)
-    threshold = review_threshold(facts)
+    # The one that just predicted: had it found another server, it would have forgotten what it knew of the old one.
+    facts = served_facts(prediction.model, asking="classifier")
+    threshold = client.review_threshold(facts, prediction.tta)
     probabilities = {name: round(float(prediction.probabilities[name]), DIGITS) for name in contract.CLASSES}
     return {
         "success": True,
@@ -76,9 +233,11 @@ def describe(prediction: client.Prediction) -> dict:
         "confidence": round(float(prediction.confidence), DIGITS),
         "all_probabilities": probabilities,
         "model_type": prediction.model,
+        "tta": prediction.tta,
         "needs_review": threshold is None or prediction.confidence < threshold,
         "review_threshold": threshold,
         "data_source": facts.get(contract.DATA_SOURCE),
+        "warnings": list(warnings),
         "disclaimer": contract.DISCLAIMER,
         "request_id": request_id(),
     }

@@ -1,7 +1,13 @@
 """The page in a real browser: with and without JavaScript, on a phone, by keyboard, in light and dark."""
 
+import base64
+import csv
+import json
+import re
 import shutil
+from pathlib import Path
 
+import axe_core_python
 import numpy as np
 import pytest
 from PIL import Image
@@ -10,9 +16,13 @@ pytest.importorskip("selenium", reason="selenium is not installed: pip install -
 from selenium.webdriver import ActionChains  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
 from selenium.webdriver.common.keys import Keys  # noqa: E402
+from selenium.webdriver.support.ui import Select, WebDriverWait  # noqa: E402
 
+import imaging  # noqa: E402
 from docs import screenshot  # noqa: E402
-from imaging import contract, decode  # noqa: E402
+from imaging import contract, decode, dicom, slices  # noqa: E402
+from serving.server import Server  # noqa: E402
+from tests import medical  # noqa: E402
 from tests.integration.test_webapp import published  # noqa: E402
 from webapp.page import TITLES  # noqa: E402
 
@@ -97,7 +107,7 @@ def check_bars(driver) -> None:
     assert [100 * width / full for width in widths] == pytest.approx(shares, abs=0.5)
 
 
-@pytest.mark.parametrize("model", contract.NETWORKS)
+@pytest.mark.parametrize("model", contract.SERVED)
 def test_an_upload_shows_four_bars(site, chromium, scan, model):
     chromium.get(f"http://{site}/")
     chromium.find_element(By.CSS_SELECTOR, f"input[value={model}]").click()
@@ -109,6 +119,36 @@ def test_an_upload_shows_four_bars(site, chromium, scan, model):
     assert TITLES[model] in text_of(chromium, "#result")
     assert contract.DISCLAIMER in text_of(chromium, "#result")
     assert complaints(chromium) == []
+
+
+def test_heatmaps_of_all_classes_can_be_seen_and_faded(site, chromium, scan):
+    screenshot.classify(chromium, f"http://{site}/", scan)
+
+    def shown() -> list:
+        return [one for one in chromium.find_elements(By.CSS_SELECTOR, "#seen .map") if one.is_displayed()]
+
+    first = chromium.find_element(By.CSS_SELECTOR, "#result .first").get_attribute("data-class")
+    assert [one.get_attribute("data-class") for one in shown()] == [first]
+    chosen = next(name for name in contract.CLASSES if name != first)
+    Select(chromium.find_element(By.ID, "seen-class")).select_by_value(chosen)
+    heatmap = chromium.find_element(By.CSS_SELECTOR, f"#seen .map[data-class={chosen}]")
+    WebDriverWait(chromium, 5).until(lambda _: shown() == [heatmap])
+    assert heatmap.value_of_css_property("opacity") == "0.75"
+    assert heatmap.rect == chromium.find_element(By.CSS_SELECTOR, "#seen img").rect
+    chromium.find_element(By.ID, "opacity").send_keys(Keys.HOME)
+    WebDriverWait(chromium, 5).until(lambda _: heatmap.value_of_css_property("opacity") == "0")
+    assert complaints(chromium) == []
+
+
+def test_the_average_with_the_mirror_image_is_asked_for_by_a_tick(site, chromium, scan):
+    chromium.get(f"http://{site}/")
+    chromium.find_element(By.NAME, "tta").click()
+    chromium.find_element(By.ID, "file").send_keys(str(scan))
+    chromium.find_element(By.ID, "send").click()
+    screenshot.wait_for_answer(chromium)
+    check_bars(chromium)
+    assert "averaged with the mirror image" in text_of(chromium, "#result")
+    assert chromium.find_elements(By.CSS_SELECTOR, "#seen .map")
 
 
 def drop(driver, *paths) -> None:
@@ -123,15 +163,112 @@ def drop(driver, *paths) -> None:
 def test_a_dropped_file_is_taken(site, chromium, scan):
     chromium.get(f"http://{site}/")
     drop(chromium, scan)
-    assert chromium.find_element(By.ID, "picture").is_displayed()
+    WebDriverWait(chromium, 5).until(lambda d: d.find_element(By.ID, "picture").is_displayed())
     assert text_of(chromium, "#name") == scan.name
 
 
-def test_of_two_dropped_files_none_is_taken(site, chromium, scan):
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with six images, one of them damaged, one in a folder of its own, and a text."""
+    root = tmp_path_factory.mktemp("patient")
+    (root / "series").mkdir()
+    for index in range(5):
+        picture = np.roll(np.tile(np.arange(96, dtype=np.uint8), (96, 1)), 17 * index, axis=1)
+        Image.fromarray(picture).save(root / ("series/=4.png" if index == 4 else f"{index}.png"))
+    (root / "10.png").write_bytes(b"no picture")
+    (root / "notes.txt").write_text("none")
+    return root
+
+
+def rows(driver) -> list[list[str]]:
+    """Return the texts of the table's lines, from the file's name on."""
+    return [[cell.text for cell in line.find_elements(By.CSS_SELECTOR, "th, td")][1:]
+            for line in driver.find_elements(By.CSS_SELECTOR, "#lines tr")]
+
+
+def wait_for_summary(driver) -> str:
+    """Return the sentence below the progress bar once all images are done."""
+    WebDriverWait(driver, 30).until(lambda d: "images:" in text_of(d, "#summary"))
+    return text_of(driver, "#summary")
+
+
+def test_a_dropped_folder_becomes_a_table_that_can_be_sorted(site, chromium, folder):
     chromium.get(f"http://{site}/")
-    drop(chromium, scan, scan)
-    assert "one image at a time" in text_of(chromium, "#error")
-    assert chromium.find_element(By.ID, "file").get_attribute("value") == ""
+    drop(chromium, folder)
+    assert wait_for_summary(chromium).startswith("6 images: 5 classified,")
+    found = rows(chromium)
+    assert sorted(row[0] for row in found) == ["0.png", "1.png", "10.png", "2.png", "3.png", "=4.png"]
+    bad = next(row for row in found if row[0] == "10.png")
+    assert "Expected a PNG" in bad[1]
+    good = [row for row in found if row[0] != "10.png"]
+    assert all(row[1] in TITLES.values() and float(row[2].removesuffix(" %")) >= 25 for row in good)
+    header = chromium.find_elements(By.CSS_SELECTOR, "#table .sort")[2]
+    header.click()
+    shares = [float(row[2].removesuffix(" %")) for row in rows(chromium) if row[2]]
+    assert shares == sorted(shares)
+    header.click()
+    assert [float(row[2].removesuffix(" %")) for row in rows(chromium) if row[2]] == shares[::-1]
+    assert chromium.find_element(By.CSS_SELECTOR, "[aria-sort]").get_attribute("aria-sort") == "descending"
+    assert not [one for one in complaints(chromium) if "415" not in one]
+
+
+def test_several_chosen_files_are_classified_and_saved(site, folder, tmp_path):
+    with screenshot.browser(1080, 860) as driver:
+        driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
+        driver.get(f"http://{site}/")
+        names = ["0.png", "series/=4.png", "10.png"]
+        driver.find_element(By.ID, "file").send_keys("\n".join(str(folder / name) for name in names))
+        assert "3 files" in text_of(driver, "#chosen")
+        driver.find_element(By.ID, "send").click()
+        assert wait_for_summary(driver).startswith("3 images: 2 classified,")
+        for kind in ("csv", "json"):
+            driver.find_element(By.ID, kind).click()
+            WebDriverWait(driver, 10).until(lambda _, kind=kind: (tmp_path / f"results.{kind}").exists())
+    saved = json.loads((tmp_path / "results.json").read_text())
+    lines = (tmp_path / "results.csv").read_text().splitlines()
+    assert contract.DISCLAIMER in lines[0] and saved["disclaimer"] == contract.DISCLAIMER
+    table = list(csv.DictReader(lines[1:]))
+    assert [one["file"] for one in saved["results"]] == ["0.png", "=4.png", "10.png"]
+    assert [row["file"] for row in table] == ["0.png", "'=4.png", "10.png"]  # no formula for a spreadsheet
+    for row, one in zip(table[:2], saved["results"], strict=False):
+        assert row["predicted_class"] == one["predicted_class"]
+        assert [float(row[name]) for name in contract.CLASSES] == list(one["all_probabilities"].values())
+    assert (table[2]["success"], table[2]["code"]) == ("false", "unsupported_format")
+
+
+def test_a_sample_can_be_tried(site, chromium):
+    chromium.get(f"http://{site}/")
+    chromium.find_element(By.CSS_SELECTOR, "#samples button").click()
+    WebDriverWait(chromium, 10).until(lambda d: d.find_element(By.ID, "picture").is_displayed())
+    chromium.find_element(By.ID, "send").click()
+    screenshot.wait_for_answer(chromium)
+    check_bars(chromium)
+
+
+def test_the_report_prints_on_one_page_without_the_form(site, chromium, scan):
+    screenshot.classify(chromium, f"http://{site}/", scan)
+    paper = {"paperWidth": 8.27, "paperHeight": 11.7}  # inches: A4
+    printed = base64.b64decode(chromium.execute_cdp_cmd("Page.printToPDF", paper)["data"])
+    assert len(re.findall(rb"/Type\s*/Page\b", printed)) == 1
+    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        assert not chromium.find_element(By.ID, "form").is_displayed()
+        details = chromium.find_element(By.CSS_SELECTOR, "#report dl")
+        assert details.rect["height"] > 80  # unfolded
+        shown = details.get_attribute("textContent")
+        assert imaging.digest(scan.read_bytes()) in shown and "UTC" in shown
+        assert contract.DISCLAIMER in text_of(chromium, "#result")
+    finally:
+        chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+
+
+@pytest.mark.parametrize("path", ["/about", "/api"])
+def test_the_other_pages_fit_a_phone_and_complain_of_nothing(site, path):
+    with screenshot.browser(320, 740) as driver:
+        driver.get(f"http://{site}{path}")
+        assert overflow(driver) <= 0 and complaints(driver) == []
+        assert contract.DISCLAIMER in text_of(driver, "footer")
+        assert [entry for entry in driver.execute_script(CONTRAST) if entry[1] < 4.5] == []
 
 
 def test_phantoms_are_called_phantoms(site, chromium):
@@ -142,8 +279,8 @@ def test_phantoms_are_called_phantoms(site, chromium):
 def test_the_keyboard_alone_suffices_and_focus_moves_to_the_answer(site, chromium, scan):
     chromium.get(f"http://{site}/")
     chromium.find_element(By.ID, "file").send_keys(str(scan))
-    visited = [press(chromium, Keys.TAB) for _ in range(4)]
-    assert visited == ["skip", "file", "model", "send"]
+    visited = [press(chromium, Keys.TAB) for _ in range(8)]
+    assert visited == ["skip", "file", "model", *["link"] * 4, "send"]
     press(chromium, Keys.ENTER)
     screenshot.wait_for_answer(chromium)
     assert chromium.switch_to.active_element.get_attribute("id") == "answer"
@@ -151,9 +288,9 @@ def test_the_keyboard_alone_suffices_and_focus_moves_to_the_answer(site, chromiu
 
 def test_every_field_has_a_name_for_screen_readers(site, chromium):
     chromium.get(f"http://{site}/")
-    fields = chromium.find_elements(By.CSS_SELECTOR, "input, button")
-    names = [field.accessible_name for field in fields]
-    assert len(names) == 2 + len(contract.NETWORKS)
+    fields = chromium.find_elements(By.CSS_SELECTOR, "input:not(#slice), button")
+    names = [field.accessible_name or field.get_attribute("textContent") for field in fields]
+    assert len(names) == 3 + len(contract.SERVED) + len(contract.CLASSES) + 6  # and the table's
     assert all(names)
 
 
@@ -176,6 +313,9 @@ def test_without_javascript_the_form_answers_with_the_page(site, scan):
         assert driver.find_element(By.ID, "file").is_displayed()
         assert not driver.find_elements(By.CSS_SELECTOR, "html.js")
         check_bars(driver)
+        pictures = [one for one in driver.find_elements(By.CSS_SELECTOR, "#seen img") if one.is_displayed()]
+        assert len(pictures) == 2 and pictures[0].rect == pictures[1].rect
+        assert not driver.find_element(By.ID, "opacity").is_displayed()
 
 
 @pytest.mark.parametrize(("width", "javascript"), [(320, True), (390, True), (320, False)])
@@ -195,3 +335,138 @@ def test_text_has_the_contrast_of_wcag_aa(site, scan, dark):
         contrasts = driver.execute_script(CONTRAST)
     assert len(contrasts) > 15
     assert [entry for entry in contrasts if entry[1] < 4.5] == []
+
+
+AXE = Path(axe_core_python.__file__).with_name("axe.min.js").read_text()
+ASK_AXE = """
+const done = arguments[0];
+axe.run().then((found) => done(found.violations.map((v) => [v.id, v.impact, v.nodes[0].html])));
+"""
+
+
+@pytest.mark.parametrize("dark", [False, True])
+def test_axe_finds_nothing_serious_on_any_page(site, scan, folder, dark):
+    with screenshot.browser(1080, 860, dark=dark) as driver:
+
+        def faults() -> list:
+            driver.execute_cdp_cmd("Runtime.evaluate", {"expression": AXE})  # the page's policy lets no script in
+            return [one for one in driver.execute_async_script(ASK_AXE) if one[1] in ("serious", "critical")]
+
+        found = {}
+        for path in ("/", "/about", "/api"):
+            driver.get(f"http://{site}{path}")
+            found[path] = faults()
+        screenshot.classify(driver, f"http://{site}/", scan)
+        driver.find_element(By.CSS_SELECTOR, "#report summary").click()
+        found["answer"] = faults()
+        driver.get(f"http://{site}/")
+        drop(driver, folder)
+        wait_for_summary(driver)
+        found["table"] = faults()
+        driver.execute_script("document.querySelector('#send').textContent = ''")
+        broken = faults()
+    assert found == dict.fromkeys(found, [])
+    assert [one[0] for one in broken] == ["button-name"]
+
+
+@pytest.fixture(scope="module")
+def volume(tmp_path_factory):
+    """A NIfTI volume on disk whose slices grow brighter towards the top."""
+    voxels = np.tile(np.linspace(0, 100, 64, dtype=np.float32)[:, None, None], (1, 48, 20)) + np.arange(20) * 4
+    path = tmp_path_factory.mktemp("volumes") / "head.nii.gz"
+    path.write_bytes(medical.nifti(voxels.astype(np.float32), np.eye(4), cal_min=0, cal_max=200))
+    return path
+
+
+def shown_slice(driver, text: str) -> None:
+    """Wait until the page says which slice it shows."""
+    WebDriverWait(driver, 10).until(lambda d: text_of(d, "#slice-number") == text and text_of(d, "#state") == "")
+    WebDriverWait(driver, 10).until(
+        lambda d: d.find_element(By.ID, "picture").get_attribute("src").startswith("data:image/png"))
+
+
+def test_a_slice_of_a_volume_is_chosen_and_classified(site, chromium, volume):
+    chromium.get(f"http://{site}/")
+    slider, plane = (chromium.find_element(By.ID, name) for name in ("slice", "plane"))
+    assert not slider.is_displayed()
+    chromium.find_element(By.ID, "file").send_keys(str(volume))
+    shown_slice(chromium, "10 of 20")
+    assert slider.accessible_name.startswith("Number") and plane.accessible_name == "Plane"
+    middle = chromium.find_element(By.ID, "picture").get_attribute("src")
+    slider.send_keys(Keys.END)
+    shown_slice(chromium, "20 of 20")
+    WebDriverWait(chromium, 10).until(lambda d: d.find_element(By.ID, "picture").get_attribute("src") != middle)
+    Select(plane).select_by_visible_text("coronal")
+    shown_slice(chromium, "24 of 48")
+    chromium.find_element(By.ID, "send").click()
+    screenshot.wait_for_answer(chromium)
+    check_bars(chromium)
+    digest = decode.digest(slices.read(volume.read_bytes(), slices.Choice("coronal", 24)).encoded())
+    report = chromium.find_element(By.ID, "report").get_attribute("textContent")
+    assert digest in report and "coronal 24 of 48" in report
+    assert overflow(chromium) == 0 and complaints(chromium) == []
+
+
+def test_a_dicom_file_is_previewed_and_its_warning_shown(site, chromium, scan, tmp_path):
+    pixels = np.tile(np.arange(64, dtype=np.uint16) * 20, (64, 1))
+    (tmp_path / "IM0001").write_bytes(medical.dicom(pixels, BurnedInAnnotation="YES"))
+    chromium.get(f"http://{site}/")
+    chromium.find_element(By.ID, "file").send_keys(str(tmp_path / "IM0001"))
+    WebDriverWait(chromium, 10).until(lambda d: text_of(d, "#state") == dicom.BURNED_IN)
+    assert chromium.find_element(By.ID, "picture").is_displayed()
+    assert not chromium.find_element(By.ID, "slice").is_displayed()
+    chromium.find_element(By.ID, "send").click()
+    screenshot.wait_for_answer(chromium)
+    assert dicom.BURNED_IN in text_of(chromium, "#result")
+    drop(chromium, scan)  # an ordinary picture afterwards is one again
+    WebDriverWait(chromium, 5).until(lambda d: text_of(d, "#name") == scan.name)
+    chromium.find_element(By.ID, "send").click()
+    WebDriverWait(chromium, 10).until(lambda d: dicom.BURNED_IN not in text_of(d, "#result"))
+    check_bars(chromium)
+
+
+def test_without_javascript_a_slice_is_chosen_in_the_form(site, volume):
+    with screenshot.browser(1080, 860, javascript=False) as driver:
+        driver.get(f"http://{site}/")
+        driver.find_element(By.ID, "file").send_keys(str(volume))
+        driver.find_element(By.ID, "send").click()
+        assert "Name one: axial 1 to 20" in text_of(driver, "#error")
+        driver.find_element(By.ID, "file").send_keys(str(volume))
+        Select(driver.find_element(By.ID, "plane")).select_by_visible_text("sagittal")
+        driver.find_element(By.ID, "slice").send_keys("3")
+        driver.find_element(By.ID, "send").click()
+        check_bars(driver)
+
+
+def test_history_lasts_as_long_as_the_tab(site, scan):
+    with screenshot.browser(1080, 860) as driver:
+        screenshot.classify(driver, f"http://{site}/", scan)
+        label = driver.find_element(By.ID, "answer").get_attribute("data-label")
+        for _ in range(2):  # as it is, and after a reload
+            cells = [cell.text for cell in driver.find_elements(By.CSS_SELECTOR, "#past tr:first-child > *")]
+            assert cells[1:3] == [scan.name, label] and cells[3].endswith(" %")
+            driver.get(f"http://{site}/")
+        driver.switch_to.new_window("tab")
+        driver.get(f"http://{site}/")
+        assert not driver.find_element(By.ID, "history").is_displayed()
+        driver.close()
+        driver.switch_to.window(driver.window_handles[0])
+        driver.find_element(By.ID, "forget").click()
+        assert not driver.find_element(By.ID, "history").is_displayed()
+        driver.refresh()
+        assert not driver.find_element(By.ID, "history").is_displayed() and complaints(driver) == []
+
+
+def test_triton_goes_down_and_comes_back(repository, chromium, scan):
+    with Server(repository) as server, published(server.url) as site:
+        screenshot.classify(chromium, f"http://{site}/", scan)
+        check_bars(chromium)
+        server.stop()
+        chromium.find_element(By.ID, "send").click()
+        WebDriverWait(chromium, 20).until(lambda d: "model server cannot be reached" in text_of(d, "#result"))
+        assert "model server does not answer" in text_of(chromium, "#notices")
+        with Server(repository, int(server.url.rpartition(":")[2])):
+            chromium.find_element(By.ID, "send").click()
+            WebDriverWait(chromium, 20).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#result li"))
+            check_bars(chromium)
+            assert "does not answer" not in text_of(chromium, "#notices")

@@ -1,5 +1,6 @@
 """The web application as production runs it: gunicorn with its configuration file, in front of a real Triton."""
 
+import base64
 import http.client
 import io
 import json
@@ -9,7 +10,9 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -21,7 +24,7 @@ from werkzeug.datastructures import FileStorage, MultiDict
 from werkzeug.test import encode_multipart
 
 import client
-from imaging import contract
+from imaging import contract, decode
 from serving.server import Server
 from tests.integration.repository import FACTS
 from webapp import health
@@ -29,15 +32,20 @@ from webapp import health
 REQUIRED = ["success", "predicted_class", "confidence", "all_probabilities", "model_type"]
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "gunicorn", "-c", "webapp/gunicorn.conf.py", "webapp:create_app()"]
-FURTHER = ["needs_review", "review_threshold", "data_source", "disclaimer", "request_id"]
+FURTHER = ["tta", "needs_review", "review_threshold", "data_source", "warnings", "disclaimer", "request_id"]
 
 
 @contextmanager
-def published(triton: str):
-    """Run gunicorn in front of a Triton and yield the host:port of the web application once it answers."""
+def published(triton: str, settings: dict[str, str] | None = None):
+    """Run gunicorn in front of a Triton and yield the host:port of the web application once it answers.
+
+    Args:
+        triton: host:port.
+        settings: further environment variables.
+    """
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    environment = os.environ | {"BIND": address, "TRITON_URL": triton}
+    environment = os.environ | {"BIND": address, "TRITON_URL": triton} | (settings or {})
     with subprocess.Popen(COMMAND, env=environment, cwd=ROOT) as process:
         try:
             wait_until_healthy(address, process)
@@ -77,8 +85,14 @@ def ask(site: str, method: str, path: str, body: bytes = b"", headers: dict | No
 
 def predict(site: str, content: bytes, **fields: str) -> tuple:
     """Send an image to /predict."""
+    body, headers = form(content, **fields)
+    return ask(site, "POST", "/predict", body, headers)
+
+
+def form(content: bytes, **fields: str) -> tuple[bytes, dict[str, str]]:
+    """Return the body and the headers of a form with an image."""
     boundary, body = encode_multipart(MultiDict({"file": FileStorage(io.BytesIO(content), "scan.png"), **fields}))
-    return ask(site, "POST", "/predict", body, {"Content-Type": f"multipart/form-data; boundary={boundary}"})
+    return body, {"Content-Type": f"multipart/form-data; boundary={boundary}"}
 
 
 def encoded(mode: str, format: str, **options) -> bytes:
@@ -112,7 +126,7 @@ def test_every_kind_of_image_is_classified(site, mode, format):
     assert sum(answer["all_probabilities"].values()) == pytest.approx(1, abs=1e-3)
 
 
-@pytest.mark.parametrize("model", contract.NETWORKS)
+@pytest.mark.parametrize("model", contract.SERVED)
 def test_the_answer_is_that_of_the_client(site, classifier, model):
     status, headers, answer = predict(site, encoded("L", "PNG"), model=model)
     expected = classifier.classify(encoded("L", "PNG"), model)
@@ -128,6 +142,24 @@ def test_the_answer_is_that_of_the_client(site, classifier, model):
     assert answer["request_id"] == headers["X-Request-ID"]
 
 
+@pytest.mark.parametrize("model", contract.SERVED)
+def test_an_average_with_the_mirror_image_is_the_mean_of_both(site, classifier, scans, model):
+    for scan in scans[:4]:
+        with Image.open(io.BytesIO(decode.canonical(scan))) as image:
+            file = io.BytesIO()
+            image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(file, "PNG")
+        sides = [classifier.classify(one, model).probabilities for one in (scan, file.getvalue())]
+        status, _, answer = predict(site, scan, model=model, tta="1")
+        wanted = [np.mean([side[name] for side in sides]) for name in contract.CLASSES]
+        assert status == 200 and list(answer["all_probabilities"].values()) == pytest.approx(wanted, abs=1e-4)
+        assert answer["tta"] and answer["review_threshold"] == float(FACTS[contract.TTA_REVIEW_THRESHOLD])
+    assert not predict(site, scans[0], model=model, tta="0")[2]["tta"]
+
+
+def test_other_wishes_for_averages_are_refused(site, scans):
+    assert predict(site, scans[0], tta="yes")[2]["code"] == "bad_tta"
+
+
 def test_16_bit_images_are_not_blown_out(site):
     deep, shallow = (predict(site, encoded(mode, "PNG"))[2]["all_probabilities"] for mode in ("I;16", "L"))
     assert deep == pytest.approx(shallow, abs=0.05)
@@ -140,7 +172,7 @@ def test_no_model_means_the_first(site):
 def test_health_is_true_for_every_network(site):
     status, _, answer = ask(site, "GET", "/health")
     assert status == 200
-    assert answer["models"] == dict.fromkeys(contract.NETWORKS, True)
+    assert answer["models"] == dict.fromkeys(contract.SERVED, True)
 
 
 def kill_stubs(triton: int) -> int:
@@ -156,9 +188,9 @@ def test_health_notices_what_triton_does_not(repository):
         assert kill_stubs(broken.pid) > 0
         time.sleep(health.TRUSTED_SECONDS)
         status, _, answer = ask(site, "GET", "/health")
-        assert client.Classifier(broken.url).models() == dict.fromkeys(contract.NETWORKS, True)
+        assert client.Classifier(broken.url).models() == dict.fromkeys(contract.SERVED, True)
     assert (status, answer["triton"]) == (503, True)
-    assert answer["models"] == dict.fromkeys(contract.NETWORKS, False)
+    assert answer["models"] == dict.fromkeys(contract.SERVED, False)
 
 
 def test_a_repository_may_hold_one_network_only(repository, tmp_path):
@@ -194,3 +226,173 @@ def test_slow_connections_do_not_block_the_others(site):
         started = time.monotonic()
         assert predict(site, encoded("L", "PNG"))[0] == 200
     assert time.monotonic() - started < 5
+
+
+def send_batch(site: str, *contents: bytes, **fields: str) -> tuple:
+    """Send images to /predict/batch."""
+    files = [("file", FileStorage(io.BytesIO(content), f"{index}.png")) for index, content in enumerate(contents)]
+    boundary, body = encode_multipart(MultiDict([*files, *fields.items()]))
+    return ask(site, "POST", "/predict/batch", body, {"Content-Type": f"multipart/form-data; boundary={boundary}"})
+
+
+def test_a_batch_gets_an_answer_for_each_image_in_order(site, scans):
+    status, _, answer = send_batch(site, *scans[:8], b"no image", *scans[8:], model="resnet50")
+    assert status == 200 and len(answer["results"]) == 13
+    alone = [predict(site, scan, model="resnet50")[2] for scan in scans]
+    good = [one for index, one in enumerate(answer["results"]) if index != 8]
+    assert [one["all_probabilities"] for one in good] == [one["all_probabilities"] for one in alone]
+    assert {one["model_type"] for one in good} == {"resnet50"}
+    bad = answer["results"][8]
+    assert (bad["success"], bad["code"]) == (False, "unsupported_format")
+    assert answer["disclaimer"] == contract.DISCLAIMER
+
+
+def test_a_batch_is_bounded(site, scans):
+    assert send_batch(site, *[scans[0]] * 32)[0] == 200
+    status, _, answer = send_batch(site, *[scans[0]] * 33)
+    assert (status, answer["code"]) == (400, "too_many_files")
+    status, _, answer = send_batch(site)
+    assert (status, answer["code"]) == (400, "missing_file")
+    assert send_batch(site, *[bytes(9 * 2**20)] * 8)[0] == 413
+
+
+def test_a_batch_counts_every_image(server, scans):
+    with published(server.url, {"RATE_LIMIT": "6", "RATE_BURST": "5"}) as address:
+        assert send_batch(address, *scans[:4])[0] == 200
+        assert send_batch(address, *scans[:4])[0] == 429
+
+
+def explain(site: str, content: bytes, accept: str = "application/json", **fields: str):
+    """Send an image to /explain and return the answer."""
+    body, headers = form(content, **fields)
+    connection = http.client.HTTPConnection(site, timeout=20)
+    connection.request("POST", "/explain", body, headers | {"Accept": accept})
+    answer = connection.getresponse()
+    content = answer.read()
+    connection.close()
+    return answer, content
+
+
+@pytest.mark.parametrize("model", contract.NETWORKS)
+def test_an_explanation_is_the_prediction_and_a_heatmap(site, server, scans, model):
+    wanted = client.Classifier(server.url).explain(scans[0], model)
+    predicted = predict(site, scans[0], model=model)[2]
+    answer = json.loads(explain(site, scans[0], model=model)[1])
+    assert {name: answer[name] for name in predicted if name != "request_id"} == {
+        name: value for name, value in predicted.items() if name != "request_id"}
+    assert answer["explained_class"] == predicted["predicted_class"]
+    for label in contract.CLASSES:
+        answer = json.loads(explain(site, scans[0], model=model, **{"class": label})[1])
+        assert answer["explained_class"] == label
+        assert np.allclose(answer["heatmap"], wanted.heatmaps[label], atol=1e-3)
+
+
+def test_an_explanation_as_a_picture_is_the_image_under_its_heatmap(site, server):
+    grey = encoded("L", "PNG")
+    answer, content = explain(site, grey, accept="image/png")
+    assert (answer.status, answer.headers["Content-Type"]) == (200, "image/png")
+    with Image.open(io.BytesIO(content)) as shown:
+        assert shown.size == (96, 96)
+        colour = np.ptp(np.asarray(shown.convert("RGB"), int), axis=2)
+    seen = client.Classifier(server.url).explain(grey)
+    heat = seen.heatmaps[seen.prediction.label]
+    assert (colour.max() > 20) == (heat.max() > 0)
+
+
+@pytest.mark.parametrize(("fields", "status", "code"), [
+    ({"class": "none"}, 400, "unknown_class"), ({"model": "vgg"}, 404, "unknown_model"),
+    ({"x": "1"}, 400, "unknown_field"), ({"model": "ensemble"}, 404, "no_explanation")])
+def test_bad_questions_for_an_explanation_are_refused(site, scans, fields, status, code):
+    answer, content = explain(site, scans[0], accept="image/png", **fields)
+    assert (answer.status, json.loads(content)["code"]) == (status, code)
+
+
+def test_a_wrong_address_of_triton_is_one_line():
+    environment = os.environ | {"TRITON_URL": "http://127.0.0.1:8000/", "PORT": "0"}
+    run = subprocess.run(COMMAND, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    assert run.returncode == 1 and "Traceback" not in run.stderr
+    assert "Expected a url of the form host:port without a scheme." in run.stderr
+
+
+def test_a_limit_on_requests_holds_over_two_workers_and_counts_each_client_alone(server, scans, tmp_path):
+    state = tmp_path / "rates"
+    settings = {"WEB_CONCURRENCY": "2", "RATE_LIMIT": "6", "RATE_BURST": "10", "RATE_STATE": str(state),
+                "TRUSTED_PROXIES": "1"}
+    with published(server.url, settings) as address:
+        with ThreadPoolExecutor(8) as pool:
+            answers = list(pool.map(lambda _: predict(address, scans[0]), range(40)))
+        assert ask(address, "GET", "/health")[0] == 200
+        forwarded = [send_from(address, scans[0], "192.0.2.7, 198.51.100.9") for _ in range(2)]
+    assert Counter(status for status, *_ in answers) == {200: 10, 429: 30}
+    refused = next(one for one in answers if one[0] == 429)
+    assert refused[2]["code"] == "too_many_requests" and 1 <= int(refused[1]["Retry-After"]) <= 10
+    # The last address is the one that the trusted proxy has seen.
+    assert [status for status, *_ in forwarded] == [200, 200]
+    assert b"127.0.0.1" not in state.read_bytes() and b"198.51" not in state.read_bytes()
+
+
+def send_from(site: str, content: bytes, addresses: str) -> tuple:
+    """Send an image as a proxy does."""
+    body, headers = form(content)
+    return ask(site, "POST", "/predict", body, headers | {"X-Forwarded-For": addresses})
+
+
+def test_with_api_keys_only_their_owners_get_in(server, scans, tmp_path):
+    file = tmp_path / "keys"
+    words = [sys.executable, "-m", "webapp.keys"]
+    made = subprocess.run([*words, "add", file, "ward-7"], capture_output=True, text=True, cwd=ROOT, check=True)
+    key = made.stdout.split()[-1]
+    assert key not in file.read_text()
+    body, kind = form(scans[0])
+
+    def send(**headers: str) -> tuple:
+        return ask(address, "POST", "/predict", body, kind | headers)
+
+    with published(server.url, {"API_KEYS": str(file)}) as address:
+        status, headers, answer = send()
+        assert (status, headers["WWW-Authenticate"], answer["code"]) == (401, "Bearer", "no_key")
+        assert send(Authorization=f"Bearer {key}x")[0] == 401
+        assert send(Authorization=f"Bearer {key}")[0] == 200
+        assert send(Authorization="Basic " + base64.b64encode(f"me:{key}".encode()).decode())[0] == 200
+        assert ask(address, "GET", "/metrics")[0] == 401
+        subprocess.run([*words, "remove", file, "ward-7"], cwd=ROOT, check=True)
+        assert send(Authorization=f"Bearer {key}")[0] == 401
+
+
+@pytest.mark.parametrize("settings", [{"API_KEYS": "none"}, {"RATE_LIMIT": "-1"}, {"RATE_LIMIT": "many"},
+                                      {"AUDIT_KEY_FILE": "README.md", "AUDIT_LOG": "AUDIT"}])
+def test_settings_that_cannot_work_are_one_line(settings, tmp_path):
+    settings = {name: str(tmp_path / "audit") if value == "AUDIT" else value for name, value in settings.items()}
+    run = subprocess.run(COMMAND, env=os.environ | {"PORT": "0"} | settings, cwd=ROOT, capture_output=True, text=True,
+                         timeout=60)
+    assert run.returncode == 1 and "Traceback" not in run.stderr
+    assert "The settings cannot be used." in run.stderr
+
+
+def metrics(site: str) -> str:
+    """Return what /metrics says."""
+    connection = http.client.HTTPConnection(site, timeout=20)
+    try:
+        connection.request("GET", "/metrics")
+        return connection.getresponse().read().decode()
+    finally:
+        connection.close()
+
+
+def test_metrics_tell_what_is_served_and_how_well(site):
+    assert predict(site, encoded("L", "PNG"))[0] == 200
+    text = metrics(site)
+    assert 'canary_up{model="custom"} 1.0' in text and "images_in_flight 0.0" in text
+    assert 'runtime="openvino"' in text and 'predictions_total{model="custom",predicted_class="' in text
+
+
+def test_term_ends_no_accepted_request(server):
+    with ThreadPoolExecutor(8) as pool:
+        with published(server.url) as site:
+            os.kill(server.pid, signal.SIGSTOP)
+            threading.Timer(2.0, os.kill, (server.pid, signal.SIGCONT)).start()
+            answers = [pool.submit(predict, site, encoded("L", "PNG")) for _ in range(8)]
+            while "images_in_flight 8.0" not in metrics(site):
+                assert not any(answer.done() for answer in answers)
+                time.sleep(0.05)
+        assert {answer.result()[0] for answer in answers} == {200}

@@ -11,14 +11,62 @@ const input = document.getElementById("file");
 const send = document.getElementById("send");
 const state = document.getElementById("state");
 const picture = document.getElementById("picture");
+const slices = document.getElementById("slices");
+const plane = document.getElementById("plane");
+const slice = document.getElementById("slice");
+const sliceNumber = document.getElementById("slice-number");
 let address = null;
+let asking = 0; // how often a slice was asked for
+let moving = null; // timer of a slider that is still being moved
 
 document.documentElement.classList.add("js");
 
+/** Tells whether a file begins as DICOM, as NIfTI or as something gzipped, whatever its name. */
+async function isMedical(file) {
+  const start = new Uint8Array(await file.slice(0, 352).arrayBuffer());
+  const text = String.fromCharCode(...start);
+  return text.startsWith("\x1f\x8b") || text.slice(128, 132) === "DICM" || text.startsWith("n+1\0", 344) || text.startsWith("n+2\0", 4);
+}
+
+/** Shows the chosen slice of the chosen file, which browsers cannot read, and how many there are. */
+async function showSlice(file) {
+  const body = new FormData();
+  body.append("file", file);
+  if (!slices.hidden) for (const field of [plane, slice]) if (!field.disabled) body.append(field.name, field.value);
+  const asked = ++asking;
+  const answer = await fetch(form.dataset.slice, { method: "POST", body, headers: { Accept: "application/json" },
+    signal: AbortSignal.timeout(PATIENCE) }).then((one) => one.json())
+    .catch(() => ({ error: "The server does not answer. Check the connection and try again." }));
+  if (asked !== asking || input.files[0] !== file) return; // another one was chosen meanwhile
+  if (!answer.success) {
+    state.textContent = answer.error;
+    return;
+  }
+  const count = answer.slices[answer.plane];
+  const volume = Object.keys(answer.slices).length > 1;
+  plane.replaceChildren(...Object.keys(answer.slices).map((name) => new Option(name, name, false, name === answer.plane)));
+  plane.parentNode.hidden = !volume;
+  slice.max = count;
+  slice.value = answer.slice;
+  sliceNumber.textContent = `${answer.slice} of ${count}`;
+  slices.hidden = count === 1 && !volume;
+  slices.disabled = slices.hidden;
+  picture.src = answer.image;
+  picture.hidden = false;
+  state.textContent = answer.warnings.join(" ");
+}
+
 function showPreview() {
-  const file = input.files[0];
+  const file = input.files.length === 1 ? input.files[0] : null;
+  slices.hidden = slices.disabled = true;
+  if (file) {
+    isMedical(file).then((medical) => {
+      if (medical && input.files[0] === file) showSlice(file);
+    });
+  }
   if (address) URL.revokeObjectURL(address);
   address = file ? URL.createObjectURL(file) : null;
+  document.getElementById("chosen").textContent = input.files.length > 1 ? `${input.files.length} files chosen` : "";
   document.getElementById("prompt").hidden = Boolean(file);
   document.getElementById("preview").hidden = !file;
   document.getElementById("name").textContent = file ? file.name : "";
@@ -55,29 +103,69 @@ async function ask() {
 
 async function classify() {
   if (send.getAttribute("aria-disabled") === "true") return;
+  if (input.files.length > 1) {
+    await classifyAll(input.files);
+    return;
+  }
   if (input.files[0].size > LARGEST) {
     showError(`The file is larger than ${LARGEST / 2 ** 20} MiB. Send a smaller image, as PNG or JPEG.`);
   } else {
     send.setAttribute("aria-disabled", "true");
     state.textContent = "Classifying…";
-    await ask().catch(() => showError("The server does not answer. Check the connection and try again."));
+    const name = input.files[0].name;
+    await ask().then(() => remember(name)).catch(() => showError("The server does not answer. Check the connection and try again."));
     send.removeAttribute("aria-disabled");
     state.textContent = "";
   }
   document.getElementById("answer").focus();
 }
 
+// The answer is replaced as a whole, so its controls are listened to from outside.
+function showHeatmap() {
+  const chosen = document.getElementById("seen-class").value;
+  const opacity = document.getElementById("opacity").value / 100;
+  for (const map of document.querySelectorAll("#seen .map")) {
+    map.hidden = map.dataset.class !== chosen;
+    map.style.opacity = opacity;
+  }
+}
+
+for (const kind of ["input", "change"]) document.getElementById("result").addEventListener(kind, showHeatmap);
 input.addEventListener("change", showPreview);
+slice.type = "range"; // without JavaScript nobody knows how far it would reach
+slice.addEventListener("input", () => {
+  sliceNumber.textContent = `${slice.value} of ${slice.max}`;
+  clearTimeout(moving);
+  moving = setTimeout(() => showSlice(input.files[0]), 150);
+});
+plane.addEventListener("change", () => {
+  slice.value = ""; // the middle one
+  slice.disabled = true; // a range always has a value
+  showSlice(input.files[0]).finally(() => { slice.disabled = false; });
+});
+showPreview(); // browsers keep the choice over a reload
 picture.addEventListener("error", () => { picture.hidden = true; }); // TIFF: browsers cannot show it, the server reads it
 form.addEventListener("submit", (event) => { event.preventDefault(); classify(); });
 
 for (const kind of ["dragenter", "dragover"]) drop.addEventListener(kind, () => drop.classList.add("over"));
 for (const kind of ["dragleave", "drop"]) drop.addEventListener(kind, () => drop.classList.remove("over"));
-// One file is taken by the input under the pointer. Browsers refuse several without a word, unless a script wants them.
-drop.addEventListener("dragover", (event) => { if (event.dataTransfer.items.length > 1) event.preventDefault(); });
+// Files are taken by the input under the pointer; a folder has to be read here.
 drop.addEventListener("drop", (event) => {
-  if (event.dataTransfer.files.length < 2) return;
+  const entries = [...event.dataTransfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
+  if (!entries.some((entry) => entry.isDirectory)) return;
   event.preventDefault();
-  showError("Drop one image at a time.");
+  filesIn(entries).then((files) => {
+    if (files.length) classifyAll(files);
+    else showError("There is no image in this folder.");
+  });
 });
-if (input.files.length) showPreview(); // browsers keep the choice over a reload
+document.getElementById("result").addEventListener("click", (event) => { if (event.target.id === "print") window.print(); });
+document.getElementById("samples").addEventListener("click", async (event) => {
+  const address = event.target.dataset.sample;
+  if (!address) return;
+  const content = await (await fetch(address)).blob();
+  const chosen = new DataTransfer();
+  chosen.items.add(new File([content], address.split("/").pop(), { type: "image/png" }));
+  input.files = chosen.files;
+  showPreview();
+});

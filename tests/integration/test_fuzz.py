@@ -1,0 +1,28 @@
+"""Two minutes of fuzzing the decoder; tests/fuzz_decode.py runs longer by hand."""
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import PROJECT
+
+pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="atheris has no wheel for Python 3.10")
+
+
+def fuzz(*options: str) -> subprocess.CompletedProcess:
+    """Run the fuzzer."""
+    return subprocess.run([sys.executable, "-m", "tests.fuzz_decode", *options], cwd=PROJECT, capture_output=True,
+                          text=True, errors="replace", timeout=300)
+
+
+def test_no_bytes_get_past_the_decoder():
+    done = fuzz("--seconds", "120")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert int(re.search(r"number_of_executed_units: (\d+)", done.stderr)[1]) > 20_000
+
+
+def test_the_fuzzer_finds_what_pillow_alone_lets_through():
+    done = fuzz("--seconds", "60", "--unguarded")
+    assert done.returncode != 0 and "Uncaught Python exception" in done.stdout + done.stderr

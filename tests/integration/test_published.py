@@ -1,0 +1,60 @@
+"""The published network as it is served: its answers to a thousand real slices are TensorFlow's in float32."""
+
+import json
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import yaml
+
+import client
+from imaging import contract, decode
+from serving.server import Server
+from stages import quantization
+from tests.conftest import PROJECT
+from tests.test_pixels import REAL
+
+COUNT = 1000
+
+
+def unpack(folder) -> None:
+    """Write the published model repository out of DVC's remote."""
+    def content(md5: str) -> bytes:
+        return (PROJECT / "published/remote/files/md5" / md5[:2] / md5[2:]).read_bytes()
+
+    pointer = yaml.safe_load((PROJECT / "published/model_repository.dvc").read_text())["outs"][0]
+    for entry in json.loads(content(pointer["md5"])):
+        path = folder / entry["relpath"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content(entry["md5"]))
+
+
+def directly(repository, images: list[bytes]) -> np.ndarray:
+    """Return float32 [n, 4]: what the SavedModels answer when TensorFlow executes them."""
+    import tensorflow as tf
+
+    loaded = [tf.saved_model.load(str(repository / name / "1/model.savedmodel")) for name in ("preprocess", "custom")]
+    preprocess, network = (one.signatures["serving_default"] for one in loaded)
+    parts = [preprocess(image=tf.constant([[image] for image in images[start : start + 50]]))
+             for start in range(0, len(images), 50)]
+    return np.concatenate([network(pixels=part["pixels"])[contract.PROBABILITIES].numpy() for part in parts])
+
+
+def test_a_thousand_real_slices(tmp_path):
+    paths = sorted(path for path in REAL.rglob("*") if path.suffix in decode.SUFFIXES)[::5][:COUNT]
+    if not paths:
+        pytest.skip(f"no real images: {REAL} is absent")
+    images = [decode.read(path) for path in paths]
+    unpack(tmp_path / "models")
+    with Server(tmp_path / "models") as server, ThreadPoolExecutor(4) as pool:
+        classifier = client.Classifier(server.url, timeout=60)
+        precision = classifier.describe("custom")[contract.PRECISION]
+        answers = list(pool.map(classifier.classify, images))
+    got = np.array([list(answer.probabilities.values()) for answer in answers])
+    wanted = directly(tmp_path / "models", images)
+    assert len(images) == COUNT and np.ptp(wanted, axis=0).min() > 0.9
+    same = (got.argmax(1) == wanted.argmax(1)).mean()
+    if precision == "int8":
+        assert same >= quantization.INT8_SAME_CLASS
+    else:
+        assert same >= 0.999 and np.abs(got - wanted).max() <= 0.01

@@ -1,0 +1,200 @@
+"""The audit log: whole, in order, and no change goes unnoticed."""
+
+import io
+import json
+import os
+import resource
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from PIL import Image
+
+import client
+from imaging import contract
+from tests.conftest import PROJECT
+from webapp import audit, create_app
+
+RECORD = {"time": "2026-01-01", "class": "glioma"}
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """A log of six records in two files."""
+    log = audit.AuditLog(tmp_path / "audit", most_bytes=700)
+    for number in range(6):
+        log.append(RECORD | {"number": number})
+    return tmp_path / "audit"
+
+
+def lines(folder) -> list[bytes]:
+    """Return all records, over all files."""
+    return [line for path in sorted(folder.glob("audit-*.jsonl")) for line in path.read_bytes().splitlines(True)]
+
+
+def verify(folder) -> dict:
+    return audit.verify(folder, audit.read_key(folder / "key"))
+
+
+def test_records_are_chained_over_several_files(folder):
+    assert len(list(folder.glob("audit-*.jsonl"))) > 1 and len(lines(folder)) == 6
+    assert verify(folder)["sequence"] == 6
+    records = [json.loads(line) for line in lines(folder)]
+    assert [record["number"] for record in records] == list(range(6))
+    assert [record["previous"] for record in records] == ["", *(record["code"] for record in records[:-1])]
+    assert (folder / "key").stat().st_mode & 0o777 == 0o600
+
+
+def edit(all_lines):
+    all_lines[2] = all_lines[2].replace(b"glioma", b"notumor")
+
+
+def delete(all_lines):
+    del all_lines[1]
+
+
+def delete_last(all_lines):
+    del all_lines[-1]
+
+
+def reorder(all_lines):
+    all_lines[0], all_lines[1] = all_lines[1], all_lines[0]
+
+
+def insert(all_lines):
+    all_lines.insert(3, all_lines[3])
+
+
+def forge(all_lines):
+    all_lines[1], _ = audit.sealed({**json.loads(all_lines[1]), "class": "notumor"}, bytes(32))
+
+
+@pytest.mark.parametrize("change", [edit, delete, delete_last, reorder, insert, forge], ids=lambda one: one.__name__)
+def test_every_change_is_found(folder, change, capsys):
+    path = sorted(folder.glob("audit-*.jsonl"))[0 if change is not delete_last else -1]
+    kept = path.read_bytes().splitlines(True)
+    if len(kept) < 4 and change in (edit, insert):  # these need more lines than the small files have
+        path, kept = folder / "audit-000001.jsonl", lines(folder)
+        for other in folder.glob("audit-00000[2-9].jsonl"):
+            other.unlink()
+    change(kept)
+    path.write_bytes(b"".join(kept))
+    with pytest.raises(audit.AuditError):
+        verify(folder)
+    assert audit.main(["verify", str(folder)]) == 1 and str(folder) in capsys.readouterr().err
+
+
+def test_a_changed_head_is_found(folder):
+    head = json.loads((folder / "head.json").read_text())
+    (folder / "head.json").write_text(json.dumps(head | {"sequence": 5}))
+    with pytest.raises(audit.AuditError, match="changed"):
+        verify(folder)
+    (folder / "head.json").unlink()
+    with pytest.raises(audit.AuditError, match="no such file"):
+        verify(folder)
+
+
+def test_appending_to_a_shortened_log_is_refused(folder):
+    path = sorted(folder.glob("audit-*.jsonl"))[-1]
+    os.truncate(path, path.stat().st_size - 10)
+    with pytest.raises(audit.AuditError, match="deleted"):
+        audit.AuditLog(folder, most_bytes=10**6).append(RECORD)
+
+
+def test_the_remains_of_a_crash_are_cut_off_and_a_whole_record_is_kept(folder):
+    path = sorted(folder.glob("audit-*.jsonl"))[-1]
+    with path.open("ab") as file:
+        file.write(b'{"sequence": 7, "half')
+    audit.AuditLog(folder, most_bytes=10**6).append(RECORD)
+    assert verify(folder)["sequence"] == 7
+    head, key = (folder / "head.json").read_bytes(), audit.read_key(folder / "key")
+    audit.AuditLog(folder, most_bytes=10**6).append(RECORD)
+    (folder / "head.json").write_bytes(head)  # as if the crash came between the record and the head
+    audit.AuditLog(folder, most_bytes=10**6).append(RECORD)
+    assert audit.verify(folder, key)["sequence"] == 9
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from webapp import audit
+log = audit.AuditLog(Path(sys.argv[1]), most_bytes=3000)
+for number in range(int(sys.argv[2])):
+    log.append({"number": number})
+"""
+
+
+def write(folder, count) -> subprocess.Popen:
+    return subprocess.Popen([sys.executable, "-c", WRITER, str(folder), str(count)], cwd=PROJECT)
+
+
+def test_processes_and_threads_share_one_chain(tmp_path):
+    writers = [write(tmp_path / "audit", 100) for _ in range(2)]
+    log = audit.AuditLog(tmp_path / "audit", most_bytes=3000)
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda number: log.append({"number": number}), range(100)))
+    assert [writer.wait(60) for writer in writers] == [0, 0]
+    assert verify(tmp_path / "audit")["sequence"] == 300
+
+
+def test_kill_leaves_a_log_that_goes_on(tmp_path):
+    for _ in range(5):
+        writer = write(tmp_path / "audit", 100_000)
+        before = time.monotonic()
+        while not (tmp_path / "audit/head.json").exists() or time.monotonic() - before < 1.5:
+            time.sleep(0.01)
+        os.kill(writer.pid, signal.SIGKILL)
+        writer.wait()
+        audit.AuditLog(tmp_path / "audit").append(RECORD)
+        assert verify(tmp_path / "audit")["sequence"] > 1
+
+
+def test_the_command_says_how_many(folder, capsys):
+    assert audit.main(["verify", str(folder)]) == 0
+    assert "6 records, all as written" in capsys.readouterr().out
+    with pytest.raises(SystemExit) as caught:
+        audit.main(["verify", str(folder / "nowhere")])
+    assert caught.value.code == 2
+
+
+@pytest.fixture
+def web(tmp_path, monkeypatch):
+    """The application with an audit log, and a classifier that needs no Triton."""
+    answer = client.Prediction("custom", "glioma", 0.7, dict(zip(contract.CLASSES, (0.7, 0.1, 0.1, 0.1), strict=True)))
+    monkeypatch.setattr(client.Classifier, "classify", lambda *_arguments: answer)
+    monkeypatch.setattr(client.Classifier, "describe", lambda *_arguments: {})
+    app = create_app({"AUDIT_LOG": str(tmp_path / "audit")})
+    return app.test_client()
+
+
+def send(web):
+    file = io.BytesIO()
+    Image.new("L", (64, 64), 99).save(file, "PNG")
+    return web.post("/predict", data={"file": (io.BytesIO(file.getvalue()), "Jane Doe.png")})
+
+
+def test_an_answer_has_its_record_without_names(web, tmp_path):
+    answers = [send(web), send(web)]
+    records = [json.loads(line) for line in lines(tmp_path / "audit")]
+    assert [record["request_id"] for record in records] == [answer.json["request_id"] for answer in answers]
+    assert records[0]["image"] == records[1]["image"] and len(records[0]["image"]) == 64
+    assert records[0]["probabilities"] == answers[0].json["all_probabilities"] and records[0]["ms"] >= 0
+    assert b"Jane" not in b"".join(lines(tmp_path / "audit")) and verify(tmp_path / "audit")["sequence"] == 2
+
+
+def test_a_full_disk_withholds_the_answer_and_leaves_the_log_whole(web, tmp_path):
+    assert send(web).status_code == 200
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    ignored = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, ((tmp_path / "audit/audit-000001.jsonl").stat().st_size + 50, hard))
+    try:
+        answer = send(web)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, ignored)
+    assert (answer.status_code, answer.json["code"]) == (503, "audit_unavailable") and answer.headers["Retry-After"]
+    assert verify(tmp_path / "audit")["sequence"] == 1
+    assert send(web).status_code == 200 and verify(tmp_path / "audit")["sequence"] == 2

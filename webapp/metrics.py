@@ -1,0 +1,66 @@
+"""Numbers for Prometheus at /metrics: requests, how long they took, images in flight, canaries, what is served.
+
+They count in one process; webapp/gunicorn.conf.py runs one. No label carries anything that a caller can choose freely.
+Keep /metrics from strangers in the proxy (README.md, "Behind a proxy").
+"""
+
+import time
+
+from flask import Flask, Response, current_app, g, request
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from imaging import contract
+from webapp.page import provenance, revision, served_facts
+
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+METHODS = ("GET", "HEAD", "POST", "OPTIONS")
+
+
+class Metrics:
+    """The numbers of one application.
+
+    Attributes:
+        registry: holds them all. requests: by endpoint, method and status. seconds: of requests, by endpoint.
+        in_flight: images that Triton is classifying. predictions: by model and class. canary: 1 if a network answered
+        its last golden image rightly. served: 1 for each network, its labels say what it is.
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        known = {"registry": self.registry}
+        self.requests = Counter("http_requests", "Requests answered", ("endpoint", "method", "status"), **known)
+        self.seconds = Histogram("http_request_duration_seconds", "Time to the answer", ("endpoint",), buckets=SECONDS,
+                                 **known)
+        self.in_flight = Gauge("images_in_flight", "Images that Triton is classifying", **known)
+        self.predictions = Counter("predictions", "Images classified", ("model", "predicted_class"), **known)
+        self.canary = Gauge("canary_up", "Whether a network knew its last golden image", ("model",), **known)
+        facts = ("model", "revision", "exported", "data_source", "runtime", "precision")
+        self.served = Gauge("served_model", "What is served", facts, **known)
+
+
+def count(response: Response) -> Response:
+    """Count the current request."""
+    metrics, endpoint = current_app.extensions["metrics"], request.endpoint or "unknown"
+    method = request.method if request.method in METHODS else "other"
+    metrics.requests.labels(endpoint, method, response.status_code).inc()
+    metrics.seconds.labels(endpoint).observe(time.perf_counter() - g.get("started", time.perf_counter()))
+    return response
+
+
+def show() -> Response:
+    """Return all numbers in Prometheus's text format."""
+    metrics = current_app.extensions["metrics"]
+    metrics.served.clear()
+    for name in contract.SERVED:
+        if facts := served_facts(name):
+            file = provenance(name)
+            metrics.served.labels(name, revision(file) or "", str(file.get("exported") or ""), *(
+                facts.get(key, "") for key in (contract.DATA_SOURCE, contract.RUNTIME, contract.PRECISION))).set(1)
+    return Response(generate_latest(metrics.registry), content_type=CONTENT_TYPE_LATEST)
+
+
+def register(app: Flask) -> None:
+    """Count every request of an application and show the numbers."""
+    app.extensions["metrics"] = Metrics()
+    app.after_request(count)
+    app.add_url_rule("/metrics", "metrics", show)
