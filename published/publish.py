@@ -22,9 +22,10 @@ from imaging import contract  # noqa: E402
 from stages import files  # noqa: E402
 
 HERE = PROJECT / "published"
-MODELS = (contract.PREPROCESS, "custom", contract.ensemble("custom"))
-FACTS = ("params.yaml", "MODEL_CARD.md", "reports/prepare", "reports/train_custom", "reports/evaluate/metrics.json",
-         "reports/evaluate/decision.json", "reports/evaluate/custom")
+ENSEMBLES = contract.ensemble("custom"), contract.explain("custom")
+MODELS = (contract.PREPROCESS, "custom", *ENSEMBLES)
+FACTS = ("params.yaml", "MODEL_CARD.md", "reports/prepare", "reports/train_custom", "reports/train_resnet",
+         "reports/evaluate", "reports/export")
 REMOTE = "published"
 LARGEST = 25_000_000
 """Bytes of the remote: every published version stays in Git's history for ever."""
@@ -65,7 +66,8 @@ def copy_models(run: Path, target: Path) -> None:
         for name in MODELS:
             shutil.copytree(run / "model_repository" / name, new / name)
         # DVC keeps no empty folders, and an ensemble without a version folder does not load.
-        (new / MODELS[-1] / "1" / ".gitkeep").touch()
+        for name in ENSEMBLES:
+            (new / name / "1" / ".gitkeep").touch()
 
 
 def store(target: Path) -> None:

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import json
+from collections import Counter
 
 import pytest
 import yaml
@@ -58,6 +59,9 @@ def test_the_scores_are_those_of_the_predictions(provenance):
     right = sum(row["actual"] == row["predicted"] for row in rows) / len(rows)
     assert metrics == provenance["test_scores"] and metrics["accuracy"] == pytest.approx(right, abs=1e-6)
     assert len(rows) == sum(provenance["data"]["splits"]["test"].values())
+    counts = Counter((row["actual"], row["predicted"]) for row in rows)
+    assert provenance["test_diagrams"]["confusion"] == [[counts[one, other] for other in contract.CLASSES]
+                                                        for one in contract.CLASSES]
 
 
 def test_no_picture_of_a_patient_is_published():
