@@ -38,13 +38,12 @@ demo: $(VENV)/.runtime
 	$(BIN)/python demo.py --port $(PORT) $(if $(ONCE),--once)
 
 serve: $(VENV)/.runtime
-	PORT=$(PORT) MODEL_REPOSITORY=model_repository $(BIN)/python -m serving --repository model_repository -- \
+	PORT=$(PORT) $(BIN)/python -m serving --repository model_repository -- \
 		$(BIN)/gunicorn -c webapp/gunicorn.conf.py 'webapp:create_app()'
 
 serve-published: $(VENV)/.runtime
 	$(BIN)/dvc pull --quiet -r published published/model_repository
-	PORT=$(PORT) MODEL_REPOSITORY=published/model_repository \
-		$(BIN)/python -m serving --repository published/model_repository -- \
+	PORT=$(PORT) $(BIN)/python -m serving --repository published/model_repository -- \
 		$(BIN)/gunicorn -c webapp/gunicorn.conf.py 'webapp:create_app()'
 
 test: $(VENV)/.development .venv-tf217/.ready

@@ -1,5 +1,7 @@
 """Times the training of the custom network, in images a second: the bare step, ours, and the usual way.
 
+Then runs both training stages for two epochs with the committed params, to see how much memory they take.
+
     python -m bench.training --size 224 --rounds 3
 
 The contenders take turns in one run, since timings drift. Each turn is one fit() of --steps steps, of which the first
@@ -9,7 +11,9 @@ two, with the start of its input, do not count. Prints a table and writes bench/
 import argparse
 import os
 import platform
+import re
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -20,12 +24,15 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
+import yaml
 from keras import layers
 
 from stages import command, dataset, files, optimizer, params, phantom, train_custom, training
 
 OUTPUT = Path("bench/training.json")
 SKIPPED = 2
+POLL = 0.2
+"""Seconds between two looks at a process's memory."""
 
 
 class Stopwatch(keras.callbacks.Callback):
@@ -132,6 +139,33 @@ def report(speeds: dict[str, list[float]]) -> dict:
     return table
 
 
+def peak_memory(folder: Path) -> dict[str, float]:
+    """Return the most memory in MB (resident set) that each training stage takes with the committed params.
+
+    Only the epochs are fewer: one of growing images, one of full size.
+
+    Args:
+        folder: empty; the stages work in it.
+    """
+    knobs = yaml.safe_load(Path("params.yaml").read_text())
+    knobs["train"]["epochs"], knobs["train"]["start"]["epochs"] = 2, 1
+    (folder / "params.yaml").write_text(yaml.safe_dump(knobs))
+    environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
+    peaks = {}
+    for stage in ("prepare", "train_custom", "train_resnet"):
+        with (folder / f"{stage}.log").open("w") as log, subprocess.Popen(
+                [sys.executable, "-m", f"stages.{stage}"], cwd=folder, env=environment, stdout=log,
+                stderr=subprocess.STDOUT) as process:
+            while process.poll() is None:
+                found = re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{process.pid}/status").read_text())
+                peaks[stage] = int(found[1]) * 1024 / 1e6 if found else peaks[stage]
+                time.sleep(POLL)
+        if process.returncode:
+            raise command.StageError((folder / f"{stage}.log").read_text()[-2000:])
+        print(f"{peaks[stage]:8.0f} MB at most: {stage}", flush=True)
+    return peaks
+
+
 def main() -> None:
     """Read the command line, measure, print and write the result."""
     parser = argparse.ArgumentParser(prog="python -m bench.training", description=__doc__,
@@ -153,7 +187,9 @@ def main() -> None:
         images = Path(folder) / "images"
         phantom.write_dataset(images, 2 * given.batch_size, given.size, seed=1)
         speeds = measure(contenders(knobs, images, given.batch_size), given.rounds, given.steps, given.batch_size)
-    facts = {"size": given.size, "batch_size": given.batch_size, "input_pooling": knobs.train.input_pooling,
+    with tempfile.TemporaryDirectory() as folder:
+        facts = {"peak_memory_mb": peak_memory(Path(folder))}
+    facts |= {"size": given.size, "batch_size": given.batch_size, "input_pooling": knobs.train.input_pooling,
              "precision": optimizer.choose_precision(knobs.train.precision),
              "machine": platform.machine(), "cores": os.cpu_count(), "tensorflow": tf.__version__}
     files.write_json(OUTPUT, facts | {"contenders": report(speeds)})

@@ -1,8 +1,8 @@
-"""Draws README's pictures of the phantoms and of the augmentation.
+"""Draws README's pictures of the phantoms and of the augmentation, and the page's samples.
 
     python docs/figures.py
 
-Writes docs/phantoms.png and docs/augmentation.png. Only synthetic images are shown.
+Writes docs/phantoms.png, docs/augmentation.png and webapp/static/samples/. Only synthetic images are shown.
 """
 
 import sys
@@ -38,6 +38,14 @@ def augmentation(path: Path, knobs: params.Augment) -> None:
     figures.sheet(np.rint(shown * 255).astype(np.uint8), titles, COLUMNS, "Augmentation of one training image", path)
 
 
+def samples(folder: Path) -> None:
+    """Write a phantom of each class for a first try of the page."""
+    folder.mkdir(exist_ok=True)
+    for label in contract.CLASSES:
+        (folder / f"{label}.png").write_bytes(phantom.png(phantom.draw(label, SEED + COLUMNS, SIZE).image))
+
+
 if __name__ == "__main__":
+    samples(PROJECT / "webapp/static/samples")
     phantoms(PROJECT / "docs/phantoms.png")
     augmentation(PROJECT / "docs/augmentation.png", params.load(PROJECT / "params.yaml").train.augment)

@@ -1,4 +1,4 @@
-"""Writes README's tables of results from the committed metrics: the default run's, and the published network's.
+"""Writes the tables of README.md and docs/*.md from committed metrics and timings.
 
     python docs/results.py
 """
@@ -10,17 +10,31 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PROJECT))
 
+from bench import reliability, serving  # noqa: E402
 from imaging import contract  # noqa: E402
 from stages import files, intervals  # noqa: E402
 
 START, END = "<!-- {}: written by docs/results.py -->\n", "<!-- end of {} -->\n"
+STEPS = {"page": "page: Flask under gunicorn, Pillow checks and cleans the upload, tritonclient",
+         "Triton": "Triton: HTTP, the ensemble, copies",
+         "preprocess": "preprocess: numpy decodes the image and resizes it",
+         "network": "network: OpenVINO in int8"}
+TRAINING = "bench/training.json"  # not imported: it would load TensorFlow
 STAGES = {"custom": "train_custom", "resnet50": "train_resnet"}
 
 
-def tables() -> dict[str, str]:
-    """Return the tables by the name in README's marks."""
-    return {"results": table(PROJECT, contract.NETWORKS),
-            "published results": table(PROJECT / "published/run", ("custom",))}
+def tables() -> dict[tuple[str, str], str]:
+    """Return the tables by page and by the name in the page's marks."""
+    scaled = json.loads((PROJECT / serving.SCALING).read_text())["cases"]
+    return {("README.md", "results"): table(PROJECT, contract.NETWORKS),
+            ("README.md", "published results"): table(PROJECT / "published/run", contract.NETWORKS),
+            ("docs/serving.md", "timings"): serving.table(json.loads((PROJECT / serving.OUTPUT).read_text())) + "\n",
+            ("docs/serving.md", "scaling"): scaling(scaled),
+            ("docs/serving.md", "steps"): steps(scaled),
+            ("docs/serving.md", "folder"): folder(json.loads((PROJECT / serving.FOLDER).read_text())),
+            ("docs/training.md", "training"): speeds(json.loads((PROJECT / TRAINING).read_text())),
+            ("docs/training.md", "training memory"): memory(json.loads((PROJECT / TRAINING).read_text())),
+            **{("docs/reliability.md", name): figures(name) for name in reliability.KINDS}}
 
 
 def table(project: Path, networks: tuple[str, ...]) -> str:
@@ -46,14 +60,63 @@ def table(project: Path, networks: tuple[str, ...]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def scaling(cases: list[dict]) -> str:
+    """Return what bench/serving.py --scaling measured as Markdown."""
+    lines = ["| cores | networks loaded | requests/s | memory, MB |", "|---|---|---|---|"]
+    lines += [f"| {case['cores']} | {case['networks']} | {case['requests_per_second']:.1f} | {case['memory_mb']:.0f} |"
+              for case in cases]
+    return "\n".join(lines) + "\n"
+
+
+def steps(cases: list[dict]) -> str:
+    """Return the processor time of the parts of our road, on all cores with one network, as Markdown."""
+    case = [case for case in cases if case["networks"] == 1][-1]
+    total = sum(case[key] for key in STEPS)
+    lines = ["| part | processor time a request, ms | share |", "|---|---|---|"]
+    lines += [f"| {text} | {case[key]:.1f} | {case[key] / total:.0%} |" for key, text in STEPS.items()]
+    return "\n".join([*lines, f"| together | {total:.1f} | |"]) + "\n"
+
+
+def folder(found: dict) -> str:
+    """Return what bench/serving.py --folder measured as a sentence."""
+    return f"{found['files']:,} files of the same kind: {found['images_per_second']:.1f} images/s in int8.\n"
+
+
+def speeds(found: dict) -> str:
+    """Return what bench/training.py timed as Markdown."""
+    title = f"{found['size']} x {found['size']}, {found['precision']} unless it says otherwise"
+    lines = [f"| {title} | images/s | of the bare step |", "|---|---|---|"]
+    lines += [f"| {name} | {one['images_per_second']:.1f} | {one['of_bare']:.2f} |"
+              for name, one in found["contenders"].items()]
+    return "\n".join(lines) + "\n"
+
+
+def memory(found: dict) -> str:
+    """Return the peak memory of the stages that bench/training.py measured as Markdown."""
+    lines = ["| stage | MB |", "|---|---|"]
+    lines += [f"| {stage} | {megabytes:,.0f} |" for stage, megabytes in found["peak_memory_mb"].items()]
+    return "\n".join(lines) + "\n"
+
+
+def figures(name: str) -> str:
+    """Return what bench/reliability.py measured under a name as Markdown."""
+    found = json.loads((PROJECT / reliability.OUTPUT).read_text())[name]
+    lines = ["| figure | value |", "|---|---|"]
+    for key, value in found.items():
+        if key != "all":
+            text = ", ".join(f"{one}: {count}" for one, count in value.items()) if isinstance(value, dict) else value
+            lines.append(f"| {key.replace('_', ' ')} | {text} |")
+    return "\n".join(lines) + "\n"
+
+
 def replaced(readme: str, name: str, new: str) -> str:
-    """Return README's text with another table between the marks of a name."""
+    """Return a page's text with another table between the marks of a name."""
     start, end = START.format(name), END.format(name)
     head, rest = readme.split(start)
     return head + start + new + end + rest.split(end)[1]
 
 
 if __name__ == "__main__":
-    path = PROJECT / "README.md"
-    for mark, text in tables().items():
+    for (page, mark), text in tables().items():
+        path = PROJECT / page
         files.write_text(path, replaced(path.read_text(), mark, text))

@@ -1,4 +1,6 @@
-"""Take docs/page.png: open a running page in Chromium, classify one image through it, save what the window shows.
+"""Take docs/page.png and docs/table.png: open a running page in Chromium, classify through it, save what it shows.
+
+Of one image the window is saved, of several the table.
 
 Takes a few seconds; needs chromium, chromedriver and selenium (requirements-dev.txt).
 """
@@ -17,7 +19,8 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 EXAMPLE = """example:
   python -m serving --repository model_repository -- python -m webapp --port 5000
-  python docs/screenshot.py http://127.0.0.1:5000 scan.png docs/page.png
+  python docs/screenshot.py http://127.0.0.1:5000 docs/page.png scan.png
+  python docs/screenshot.py http://127.0.0.1:5000 docs/table.png webapp/static/samples/*.png
 """
 FLAGS = ("headless", "no-sandbox", "disable-gpu", "no-first-run", "hide-scrollbars", "force-device-scale-factor=1")
 QUIET = ("disable-background-networking", "disable-component-update", "disable-sync")
@@ -56,6 +59,14 @@ def classify(driver: webdriver.Chrome, url: str, image: Path) -> None:
     wait_for_answer(driver)
 
 
+def tabulate(driver: webdriver.Chrome, url: str, images: list[Path]) -> None:
+    """Send several images through the page and wait for the whole table. Raises TimeoutException without one."""
+    driver.get(url)
+    driver.find_element(By.ID, "file").send_keys("\n".join(str(image.resolve()) for image in images))
+    driver.find_element(By.ID, "send").click()
+    WebDriverWait(driver, PATIENCE).until(lambda d: "classified" in d.find_element(By.ID, "summary").text)
+
+
 def wait_for_answer(driver: webdriver.Chrome) -> None:
     """Wait until the page shows probabilities or an error and waits for nothing more. Raises TimeoutException."""
     WebDriverWait(driver, PATIENCE).until(lambda d: d.find_elements(By.CSS_SELECTOR, "#result li, #error"))
@@ -75,13 +86,14 @@ def parse_arguments() -> argparse.Namespace:
         description=__doc__.splitlines()[0], epilog=EXAMPLE, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("url", help="address of the running page")
-    parser.add_argument("image", type=Path, help="image to classify")
     parser.add_argument("output", type=Path, help="PNG file to write")
+    parser.add_argument("images", type=Path, nargs="+", metavar="image", help="image to classify")
     parser.add_argument("--size", type=window, default="1080x1020", help="window in pixels (default: %(default)s)")
     parser.add_argument("--dark", action="store_true", help="in dark mode")
     arguments = parser.parse_args()
-    if not arguments.image.is_file():
-        parser.error(f"Expected an image file. Received: {arguments.image}, which is none. Check the path.")
+    for image in arguments.images:
+        if not image.is_file():
+            parser.error(f"Expected an image file. Received: {image}, which is none. Check the path.")
     return arguments
 
 
@@ -90,8 +102,12 @@ def main() -> None:
     arguments = parse_arguments()
     try:
         with browser(*arguments.size, arguments.dark) as driver:
-            classify(driver, arguments.url, arguments.image)
-            picture = driver.get_screenshot_as_png()
+            if len(arguments.images) > 1:
+                tabulate(driver, arguments.url, arguments.images)
+                picture = driver.find_element(By.ID, "table").screenshot_as_png
+            else:
+                classify(driver, arguments.url, arguments.images[0])
+                picture = driver.get_screenshot_as_png()
     except WebDriverException as error:
         reason = (error.msg or type(error).__name__).splitlines()[0]
         raise SystemExit(f"Expected an answer from the page at {arguments.url}. Received: {reason}.") from error

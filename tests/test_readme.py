@@ -23,9 +23,10 @@ def flat(tree: dict, prefix: str = "") -> dict:
     return pairs
 
 
-@pytest.mark.parametrize("name", results.tables())
-def test_the_results_are_those_of_the_metrics(name):
-    assert results.START.format(name) + results.tables()[name] + results.END.format(name) in README
+@pytest.mark.parametrize(("page", "name"), results.tables())
+def test_the_results_are_those_of_the_files(page, name):
+    text = (PROJECT / page).read_text()
+    assert results.START.format(name) + results.tables()[page, name] + results.END.format(name) in text
 
 
 def test_every_param_is_explained_with_its_default():

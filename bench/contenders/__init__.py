@@ -1,0 +1,1 @@
+"""What users would serve the custom network with instead, one small server a module, for bench/serving.py."""

@@ -1,0 +1,481 @@
+"""Times serving: our road from upload to answer against what a user would pick instead, and the bare model.
+
+    python -m bench.serving --rounds 3 --seconds 8
+    python -m bench.serving --scaling
+    python -m bench.serving --folder 3000
+
+Needs wrk (Debian: apt-get install wrk) and bench/requirements.txt. All serve the same untrained custom network at
+224 x 224 and get the same JPEG files. In each round every contender is started, asked by 1, 4 and 16 connections and
+stopped; they take turns, since timings drift. Prints a table and writes bench/serving.json and docs/serving.png. With
+--scaling our road alone, on 1 core to all of them and with one and two networks loaded: bench/scaling.json. With
+--folder `python -m client` on so many files: bench/folder.json.
+"""
+
+import argparse
+import contextlib
+import http.client
+import io
+import json
+import os
+import platform
+import shutil
+import signal
+import socket
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from imaging import contract
+from stages import files
+
+PROJECT = Path(__file__).resolve().parents[1]
+OUTPUT, PLOT, SCALING = Path("bench/serving.json"), Path("docs/serving.png"), Path("bench/scaling.json")
+FOLDER = Path("bench/folder.json")
+WORK = Path(".bench")
+SIZE, JPEG_SIZE, JPEGS, CALIBRATION = 224, 512, 16, 64
+CONNECTIONS = (1, 4, 16)
+BOUNDARY = b"bench"
+START_SECONDS = 120
+SETTLE = 2
+"""Seconds in which a server ends what the previous measurement has left behind when its connections were cut."""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A server to be timed.
+
+    Attributes:
+        name: in tables. command: starts it; {port} is replaced. environment: added to ours.
+    """
+
+    name: str
+    command: list[str]
+    environment: dict[str, str] = field(default_factory=dict)
+
+
+def prepare(folder: Path) -> None:
+    """Write the network as .keras, ONNX and model repositories in three precisions, and the requests' bodies.
+
+    Args:
+        folder: where to; what is there is kept.
+    """
+    if (folder / "ready").exists():
+        return
+    import keras
+    import onnx
+    import tensorflow as tf
+    import tf2onnx
+
+    from stages import export, params, phantom, preprocess, quantization, train_custom, train_resnet
+
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    keras.utils.set_random_seed(1)
+    knobs = params.load(PROJECT / "params.yaml")
+    network = train_custom.build(knobs.train_custom, input_pooling=1)
+    network.save(folder / "custom.keras")
+    saved = folder / "saved_model"
+    export.save_network(network, SIZE, saved)
+    graph, _ = tf2onnx.convert.from_function(
+        tf.function(lambda pixels: network(pixels, training=False), autograph=False),
+        input_signature=[tf.TensorSpec([None, SIZE, SIZE, 3], tf.float32, name=contract.PIXELS)])
+    onnx.save(graph, folder / "model.onnx")
+
+    keras.utils.set_random_seed(1)
+    base, _ = train_resnet.choose_base("none", knobs.train_resnet.bn_momentum)
+    second = folder / "saved_resnet50"
+    export.save_network(train_resnet.build(knobs.train_resnet, base, False, input_pooling=1), SIZE, second)
+
+    pngs = [phantom.png(phantom.draw(contract.CLASSES[i % 4], i, JPEG_SIZE).image) for i in range(CALIBRATION)]
+    pixels = np.stack([preprocess.decode(tf.constant(png), SIZE).numpy() for png in pngs])
+    int8 = {name: quantization.quantized(path, pixels) for name, path in (("custom", saved), ("resnet50", second))}
+    for precision in contract.PRECISIONS:
+        write_repository(folder / precision, precision, {"custom": saved}, int8)
+    write_repository(folder / "two", "int8", {"custom": saved, "resnet50": second}, int8)
+    for index, png in enumerate(pngs[:JPEGS]):
+        (folder / f"{index:02}.form").write_bytes(form(jpeg(png)))
+    (folder / "ready").touch()
+
+
+def write_repository(repository: Path, precision: str, networks: dict[str, Path], int8: dict) -> None:
+    """Write a model repository.
+
+    Args:
+        repository: where to. precision: out of contract.PRECISIONS. networks: name -> SavedModel.
+        int8: name -> its int8 form for OpenVINO.
+    """
+    import openvino as ov
+
+    from stages import export
+
+    runtime = {contract.RUNTIME: "openvino", contract.PRECISION: precision}
+
+    def finish(name: str, facts: dict) -> None:
+        version = repository / name / "1"
+        config = export.model_config(name, version / export.SAVED_MODEL, 8, facts)
+        (repository / name / "config.pbtxt").write_text(config)
+        (version / export.PROVENANCE).write_text(json.dumps({"files": export.digests(version)}))
+
+    export.save_preprocess(SIZE, repository / contract.PREPROCESS / "1" / export.SAVED_MODEL)
+    finish(contract.PREPROCESS, {contract.RUNTIME: "numpy"})
+    for network, saved in networks.items():
+        shutil.copytree(saved, repository / network / "1" / export.SAVED_MODEL)
+        if precision == "int8":
+            ov.save_model(int8[network], repository / network / "1" / export.INT8, compress_to_fp16=False)
+        finish(network, runtime)
+        ensemble = repository / contract.ensemble(network)
+        (ensemble / "1").mkdir(parents=True)
+        (ensemble / "1/.gitkeep").touch()
+        (ensemble / "config.pbtxt").write_text(export.ensemble_config(network, runtime, 8))
+        for name in (network, ensemble.name):
+            (repository / name / export.LABELS).write_text(export.LABELS_TEXT)
+
+
+def jpeg(png: bytes) -> bytes:
+    """Return a picture as JPEG of quality 90."""
+    buffer = io.BytesIO()
+    with Image.open(io.BytesIO(png)) as image:
+        image.convert("RGB").save(buffer, "JPEG", quality=90)
+    return buffer.getvalue()
+
+
+def form(image: bytes) -> bytes:
+    """Return a multipart/form-data body with a file."""
+    head = b'Content-Disposition: form-data; name="file"; filename="scan.jpg"\r\nContent-Type: image/jpeg'
+    return b"--" + BOUNDARY + b"\r\n" + head + b"\r\n\r\n" + image + b"\r\n--" + BOUNDARY + b"--\r\n"
+
+
+def ours(folder: Path, repository: str, cores: int | None = None) -> Contender:
+    """Return our road, as `make serve` runs it.
+
+    Args:
+        folder: see prepare. repository: the name of a model repository in it. cores: as many of them only.
+    """
+    page = [sys.executable, "-m", "gunicorn", "-c", "webapp/gunicorn.conf.py", "webapp:create_app()"]
+    serving = [sys.executable, "-m", "serving", "--repository", str(folder / repository), "--http-port", "0"]
+    log = ["--log-file", str(folder / "triton.log")]
+    bound = ["taskset", "--cpu-list", ",".join(map(str, sorted(os.sched_getaffinity(0))[:cores]))]
+    return Contender(f"ours, {repository}", [*bound, *serving, *log, "--", *page])
+
+
+def contenders(folder: Path) -> list[Contender]:
+    """Return who takes part."""
+    cores = len(os.sched_getaffinity(0))
+    gunicorn = [sys.executable, "-m", "gunicorn", "--bind", "127.0.0.1:{port}"]
+    onnx = {"BENCH_ONNX": str(folder / "model.onnx")}
+    all_threads = onnx | {"BENCH_THREADS": str(cores)}
+
+    return [
+        *(ours(folder, precision) for precision in ("int8", "bfloat16", "float32")),
+        Contender("Flask + Keras, gunicorn -w 4", [*gunicorn, "-w", "4", "bench.contenders.flask_keras:app"],
+                  {"BENCH_KERAS": str(folder / "custom.keras")}),
+        Contender(f"Flask + ONNX Runtime, 1 worker x {cores} threads",
+                  [*gunicorn, "-w", "1", "bench.contenders.flask_onnx:app"], all_threads),
+        Contender(f"Flask + ONNX Runtime, {cores} workers x 1 thread",
+                  [*gunicorn, "-w", str(cores), "bench.contenders.flask_onnx:app"], onnx | {"BENCH_THREADS": "1"}),
+        Contender("LitServe + ONNX Runtime", [sys.executable, "-m", "bench.contenders.lit"], all_threads),
+        Contender("BentoML + ONNX Runtime", [sys.executable, "-m", "bentoml", "serve", "--host", "127.0.0.1", "--port",
+                                             "{port}", "bench.contenders.bento:Classifier"], all_threads),
+    ]
+
+
+def bare(folder: Path, precision: str, seconds: float) -> float:
+    """Return the images a second of the compiled model in a loop, with nothing around it.
+
+    Args:
+        folder: see prepare. precision: out of contract.PRECISIONS. seconds: of looping.
+    """
+    script = """
+import sys, time
+from pathlib import Path
+import numpy as np
+from serving.backends.tensorflow.model import OpenVino
+config = {"default_model_filename": "", "parameters": {"precision": {"string_value": sys.argv[2]}}}
+run, size = OpenVino(config, Path(sys.argv[1])).together, int(sys.argv[4])
+pixels = np.random.default_rng(0).random((1, size, size, 3), np.float32)
+for _ in range(20):
+    run.infer([pixels], share_inputs=True)
+count, start = 0, time.perf_counter()
+while time.perf_counter() - start < float(sys.argv[3]):
+    run.infer([pixels], share_inputs=True)
+    count += 1
+print(count / (time.perf_counter() - start))
+"""
+    stand_in = "import sys, types; sys.modules['triton_python_backend_utils'] = types.ModuleType('stand-in')\n"
+    run = subprocess.run([sys.executable, "-c", stand_in + script, str(folder / precision / "custom/1"), precision,
+                          str(seconds), str(SIZE)], cwd=PROJECT, capture_output=True, text=True, check=True)
+    return float(run.stdout)
+
+
+@contextlib.contextmanager
+def running(contender: Contender, log: Path):
+    """Start a server on a free port; yield the port, its process and the seconds to its first answer; end it.
+
+    Args:
+        contender: to start. log: gets what it prints.
+    """
+    port = free_port()
+    body = sorted(log.parent.glob("*.form"))[0].read_bytes()
+    environment = os.environ | contender.environment | {
+        "PORT": str(port), "BENCH_SIZE": str(SIZE), "TF_CPP_MIN_LOG_LEVEL": "3", "BENTOML_DO_NOT_TRACK": "true"}
+    command = [word.format(port=port) for word in contender.command]
+    with log.open("wb") as output:
+        start = time.perf_counter()
+        process = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=output, stderr=subprocess.STDOUT,
+                                   start_new_session=True)
+    try:
+        while not answers(port, body):
+            if process.poll() is not None or time.perf_counter() - start > START_SECONDS:
+                sys.exit(f"{contender.name} does not answer:\n{log.read_text(errors='replace')[-2000:]}")
+            time.sleep(0.02)
+        yield port, process, time.perf_counter() - start
+    finally:
+        process.terminate()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(20)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def free_port() -> int:
+    """Return a port of the loopback address that nothing listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def answers(port: int, body: bytes) -> bool:
+    """Say whether POST /predict answers with 200."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    try:
+        connection.request("POST", "/predict", body, {"Content-Type": "multipart/form-data; boundary=bench"})
+        return connection.getresponse().status == 200
+    except (OSError, http.client.HTTPException):
+        return False
+    finally:
+        connection.close()
+
+
+def drive(port: int, connections: int, seconds: float, folder: Path) -> dict[str, float]:
+    """Ask for so many seconds; return requests a second, p50, p95 and p99 in milliseconds, and errors."""
+    forms = map(str, sorted(folder.glob("*.form")))
+    run = subprocess.run(["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", "bench/wrk.lua",
+                          f"http://127.0.0.1:{port}/predict", "--", *forms],
+                         cwd=PROJECT, capture_output=True, text=True, check=True)
+    found = json.loads(run.stdout.splitlines()[-1])
+    return {"requests_per_second": found["requests"] / found["seconds"],
+            **{key: found[key] for key in ("p50", "p95", "p99", "errors")}}
+
+
+def family(root: int) -> set[int]:
+    """Return the ids of a process and all its descendants."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    found = {root}
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found
+
+
+def memory(root: int) -> float:
+    """Return the proportional set size of a process and all its descendants, in MB of 10^6 bytes."""
+    total = 0
+    for pid in family(root):
+        with contextlib.suppress(OSError):
+            total += sum(int(line.split()[1]) for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
+                         if line.startswith("Pss:"))
+    return total * 1024 / 1e6
+
+
+def processor_time(root: int) -> dict[str, float]:
+    """Return the seconds that each part of our road has computed for, user and system time together."""
+    parts = {"preprocess_0_0": "preprocess", "custom_0_0": "network", "bin/tritonserver": "Triton", "gunicorn": "page"}
+    found = dict.fromkeys(parts.values(), 0.0)
+    for pid in family(root):
+        with contextlib.suppress(OSError):
+            words = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
+            ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+            name = next((parts[part] for part in parts if part in words and "-m serving" not in words), None)
+            if name:
+                found[name] += sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+    return found
+
+
+def measure(folder: Path, rounds: int, seconds: float, only: str) -> dict[str, dict]:
+    """Let all take turns; return by name what each round measured.
+
+    Args:
+        folder: see prepare. rounds: turns of each. seconds: of each drive. only: part of the names to take.
+    """
+    taking_part = [one for one in contenders(folder) if only in one.name]
+    found = {one.name: {"start": [], "memory": [], **{str(n): [] for n in CONNECTIONS}} for one in taking_part}
+    loops = {precision: [] for precision in contract.PRECISIONS}
+    for number in range(1, rounds + 1):
+        for precision, speeds in loops.items():
+            speeds.append(bare(folder, precision, seconds))
+            print(f"round {number}/{rounds}  bare loop, {precision}: {speeds[-1]:.1f} images/s", flush=True)
+        for one in taking_part:
+            with running(one, folder / "server.log") as (port, process, start):
+                found[one.name]["start"].append(start)
+                drive(port, 4, 2, folder)
+                for connections in CONNECTIONS:
+                    time.sleep(SETTLE)
+                    found[one.name][str(connections)].append(drive(port, connections, seconds, folder))
+                found[one.name]["memory"].append(memory(process.pid))
+            speeds = "  ".join(f"{found[one.name][str(n)][-1]['requests_per_second']:6.1f}" for n in CONNECTIONS)
+            print(f"round {number}/{rounds}  {speeds} requests/s  {start:5.1f} s  "
+                  f"{found[one.name]['memory'][-1]:6.0f} MB  {one.name}", flush=True)
+    return {"bare_loop": {name: statistics.median(speeds) for name, speeds in loops.items()},
+            "servers": {name: summary(rows) for name, rows in found.items()}}
+
+
+def scaling(folder: Path, rounds: int, seconds: float) -> list[dict]:
+    """Time our road in int8 with 16 connections on 1, 2, ... cores, with one and two networks loaded.
+
+    Args:
+        folder: see prepare. rounds: turns of each. seconds: of each drive.
+
+    Returns:
+        for each case cores, networks, the medians of requests_per_second, memory_mb and p50, and the processor time
+        that each part of the road takes for a request, in ms.
+    """
+    cores = [2**power for power in range(len(os.sched_getaffinity(0)).bit_length())]
+    cases = {(count, networks): [] for count in cores for networks in (1, 2)}
+    for number in range(1, rounds + 1):
+        for (count, networks), rows in cases.items():
+            with running(ours(folder, "int8" if networks == 1 else "two", count), folder / "server.log") as server:
+                port, process, _ = server
+                drive(port, 4, 2, folder)
+                time.sleep(SETTLE)
+                before = processor_time(process.pid)
+                found = drive(port, CONNECTIONS[-1], seconds, folder)
+                after = processor_time(process.pid)
+                answered = found["requests_per_second"] * seconds
+                rows.append({"requests_per_second": found["requests_per_second"], "p50": found["p50"],
+                             "memory_mb": memory(process.pid),
+                             **{name: 1000 * (after[name] - before[name]) / answered for name in after}})
+            print(f"round {number}/{rounds}  {count} cores, {networks} networks: "
+                  f"{rows[-1]['requests_per_second']:.1f} requests/s, {rows[-1]['memory_mb']:.0f} MB", flush=True)
+    return [{"cores": count, "networks": networks, **{key: statistics.median(row[key] for row in rows)
+                                                      for key in rows[0]}}
+            for (count, networks), rows in cases.items()]
+
+
+def whole_folder(folder: Path, count: int) -> dict[str, float]:
+    """Let `python -m client` classify a folder in int8, and a hundredth of it, so that its start can be taken off.
+
+    Args:
+        folder: see prepare. count: files.
+
+    Returns:
+        files; images_per_second.
+    """
+    forms = [path.read_bytes() for path in sorted(folder.glob("*.form"))]
+    images = [one.partition(b"\r\n\r\n")[2].rpartition(b"\r\n--")[0] for one in forms]
+    seconds, port = {}, free_port()
+    server = [sys.executable, "-m", "serving", "--repository", str(folder / "int8"), "--http-port", str(port),
+              "--log-file", str(folder / "triton.log"), "--", sys.executable, "-m", "client"]
+    for number in (count // 100, count):
+        target = folder / f"files-{number}"
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir()
+        for index in range(number):
+            (target / f"{index:06}.jpg").write_bytes(images[index % len(images)])
+        table = folder / "files.csv"
+        table.unlink(missing_ok=True)
+        start = time.perf_counter()
+        subprocess.run([*server, str(target), "--output", str(table)], cwd=PROJECT, check=True)
+        seconds[number] = time.perf_counter() - start
+        shutil.rmtree(target)
+    return {"files": count, "images_per_second": (count - count // 100) / (seconds[count] - seconds[count // 100])}
+
+
+def summary(rows: dict[str, list]) -> dict:
+    """Return the medians over the rounds."""
+    by_connections = {str(n): {key: statistics.median(one[key] for one in rows[str(n)]) for key in rows[str(n)][0]}
+                      for n in CONNECTIONS}
+    return {"start_seconds": statistics.median(rows["start"]), "memory_mb": statistics.median(rows["memory"]),
+            "connections": by_connections}
+
+
+def table(found: dict) -> str:
+    """Return the results as a Markdown table."""
+    lines = ["| | " + " | ".join(f"requests/s at {n}" for n in CONNECTIONS) + " | p50 / p95 / p99 at 1, ms "
+             "| at 16, ms | memory, MB | first answer, s | errors |", "|---" * 9 + "|"]
+    for name, row in found["servers"].items():
+        parts = row["connections"]
+        speeds = " | ".join(f"{parts[str(n)]['requests_per_second']:.1f}" for n in CONNECTIONS)
+        times = " | ".join(" / ".join(f"{parts[str(n)][key]:.0f}" for key in ("p50", "p95", "p99")) for n in (1, 16))
+        errors = sum(part["errors"] for part in parts.values())
+        lines.append(f"| {name} | {speeds} | {times} | {row['memory_mb']:.0f} | {row['start_seconds']:.1f} "
+                     f"| {errors:.0f} |")
+    for precision, speed in found["bare_loop"].items():
+        lines.append(f"| bare model in a loop, {precision} | {speed:.1f} | | | {1000 / speed:.1f} | | | | |")
+    return "\n".join(lines)
+
+
+def plot(found: dict, path: Path) -> None:
+    """Draw requests a second at each number of connections, as bars, and the bare loops as lines."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    names = list(found["servers"])
+    figure, axes = plt.subplots(figsize=(9, 4.8), layout="constrained")
+    for offset, connections in enumerate(CONNECTIONS):
+        speeds = [found["servers"][name]["connections"][str(connections)]["requests_per_second"] for name in names]
+        places = np.arange(len(names)) + 0.27 * (offset - 1)
+        bars = axes.barh(places, speeds, 0.25, color=f"C{offset}", label=f"{connections} connections")
+        axes.bar_label(bars, fmt="%.0f", fontsize=7, padding=2)
+    for precision, style in zip(contract.PRECISIONS, (":", "--", "-"), strict=True):
+        axes.axvline(found["bare_loop"][precision], color="grey", linestyle=style, label=f"bare model, {precision}")
+    axes.set_yticks(range(len(names)), names)
+    axes.invert_yaxis()
+    axes.set(xlabel="requests/s", title=f"POST /predict, custom network at {SIZE} x {SIZE}, {found['cores']} cores")
+    axes.legend(fontsize=8)
+    figure.savefig(path, dpi=120)
+    plt.close(figure)
+
+
+def main() -> int:
+    """Measure and write the files."""
+    parser = argparse.ArgumentParser(prog="python -m bench.serving", description=__doc__.splitlines()[0],
+                                     epilog="example: python -m bench.serving --rounds 3 --seconds 8")
+    parser.add_argument("--rounds", type=int, default=3, help="turns of each contender; default: %(default)s")
+    parser.add_argument("--seconds", type=int, default=8, help="of each measurement; default: %(default)s")
+    parser.add_argument("--only", default="", help="time contenders with this in their name, and write no files")
+    parser.add_argument("--scaling", action="store_true", help="our road alone, by cores and networks")
+    parser.add_argument("--folder", type=int, metavar="FILES", help="the command-line client on so many files")
+    options = parser.parse_args()
+    if not shutil.which("wrk"):
+        parser.error("Expected wrk on the PATH. Received: none. Install it: apt-get install wrk")
+    folder = (PROJECT / WORK).resolve()
+    prepare(folder)
+    found = {"size": SIZE, "jpeg_size": JPEG_SIZE, "rounds": options.rounds, "seconds": options.seconds,
+             "machine": platform.machine(), "cores": len(os.sched_getaffinity(0))}
+    if options.scaling:
+        files.write_json(PROJECT / SCALING, found | {"cases": scaling(folder, options.rounds, options.seconds)})
+        return 0
+    if options.folder:
+        files.write_json(PROJECT / FOLDER, found | whole_folder(folder, options.folder))
+        return 0
+    found |= measure(folder, options.rounds, options.seconds, options.only)
+    print(table(found))
+    if not options.only:
+        files.write_json(PROJECT / OUTPUT, found)
+        plot(found, PROJECT / PLOT)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
