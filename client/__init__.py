@@ -9,6 +9,7 @@ from client.errors import (
     ServerError,
     ServerUnavailable,
     UnknownModel,
+    UnknownRelease,
 )
 
 __all__ = [
@@ -22,5 +23,6 @@ __all__ = [
     "ServerError",
     "ServerUnavailable",
     "UnknownModel",
+    "UnknownRelease",
     "review_threshold",
 ]

@@ -38,7 +38,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="an image file, or a folder of them")
-    parser.add_argument("--model", choices=contract.SERVED, default=contract.NETWORKS[0], help="default: %(default)s")
+    parser.add_argument("--model", default=contract.NETWORKS[0], metavar="NAME",
+                        help=f"{', '.join(contract.SERVED)}, or one of these as NAME.RELEASE; default: %(default)s")
     url = os.environ.get("TRITON_URL", DEFAULT_URL)
     parser.add_argument("--url", default=url, help="host:port of the server; default: $TRITON_URL, else " + DEFAULT_URL)
     parser.add_argument("--timeout", type=float, default=10.0, help="seconds for each image; default: %(default)s")
@@ -52,6 +53,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if not 1 <= options.concurrency <= MOST_AT_A_TIME:
         parser.error(f"Expected --concurrency from 1 to {MOST_AT_A_TIME}. Received: {options.concurrency}.")
+    if not contract.MODEL_NAME.fullmatch(options.model):
+        parser.error(f"Expected --model {', '.join(contract.SERVED)}, or NAME.RELEASE. Received: {options.model}.")
     if options.output and options.json:
         parser.error("Expected --output or --json. Received: both. For JSON name an output that ends in .jsonl.")
     options.choice = slices.Choice(options.plane, options.slice)

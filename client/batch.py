@@ -45,7 +45,7 @@ def write(paths: Iterable[Path], output: Path, classifier: Classifier, model: st
         paths: image files; each is read once, when its turn comes.
         output: .csv, or .jsonl for one JSON object a line; it must not exist.
         classifier: asks the server.
-        model: name out of contract.SERVED.
+        model: name as in contract.MODEL_NAME.
         concurrency: requests at a time, from 1.
 
     Returns:
@@ -102,7 +102,7 @@ def classified(path: Path, classifier: Classifier, model: str, facts: dict[str, 
     Args:
         path: the file.
         classifier: asks the server, again after PAUSES when it is busy.
-        model: name out of contract.SERVED.
+        model: name as in contract.MODEL_NAME.
         facts: classifier.describe(model).
 
     Raises:

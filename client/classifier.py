@@ -2,7 +2,7 @@
 
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,7 +33,7 @@ class Prediction:
     """What a network says about one image.
 
     Attributes:
-        model: name out of contract.SERVED.
+        model: name as in contract.MODEL_NAME.
         label: the most probable class, out of contract.CLASSES.
         confidence: its probability, in [0, 1].
         probabilities: class name -> probability in [0, 1], in the order of contract.CLASSES; they sum to 1.
@@ -87,7 +87,7 @@ class Classifier:
 
         Args:
             image: the content of a file in any format that imaging opens.
-            model: name out of contract.SERVED.
+            model: name as in contract.MODEL_NAME.
             tta: average with the answer for the mirror image: twice the work. MODEL_CARD.md says what it gains.
 
         Returns:
@@ -121,7 +121,7 @@ class Classifier:
     def _answer(self, image: bytes, model: str, deadline: float, ensemble: Callable[[str], str],
                 *outputs: str) -> dict[str, np.ndarray]:
         """Return outputs of a network's ensemble for one encoded image, by name. Raises as classify()."""
-        if model not in contract.SERVED:
+        if not contract.MODEL_NAME.fullmatch(model):
             raise unknown_model(model)
         try:
             encoded = canonical(image, is_decoded_next=True)
@@ -132,17 +132,16 @@ class Classifier:
         return self._infer(encoded, model, ensemble(model), deadline, outputs)
 
     def models(self) -> dict[str, bool]:
-        """Return for every network that the server's repository holds whether its ensemble is ready.
+        """Return for everything that the server's repository holds, older releases too, whether its ensemble is ready.
 
         Raises:
             DeadlineExceeded, ServerUnavailable, ServerError: as classify does.
         """
-
-        def ready(client: InferenceServerClient) -> dict[str, bool]:
-            states = {name: client.is_model_ready(contract.ensemble(name)) for name in contract.SERVED}
-            return {name: state for name, state in states.items() if state or _is_held(client, contract.ensemble(name))}
-
-        return self._call(ready, "", time.monotonic() + self.timeout)
+        ready = self._ready(contract.SERVED)
+        older = [self.describe(name).get(contract.RELEASES, "").split() for name, state in ready.items() if state]
+        releases = dict.fromkeys(release for some in older for release in some)
+        return ready | self._ready([f"{name}{contract.RELEASE}{release}" for release in releases
+                                    for name in contract.SERVED])
 
     def is_live(self) -> bool:
         """Return whether a server answers within the timeout. Never raises ClientError."""
@@ -159,7 +158,7 @@ class Classifier:
         Raises:
             UnknownModel, DeadlineExceeded, ServerUnavailable, ServerError: as classify does.
         """
-        if model not in contract.SERVED:
+        if not contract.MODEL_NAME.fullmatch(model):
             raise unknown_model(model)
         asked, parameters = self._described.get(model, (-TRUSTED, {}))
         if time.monotonic() - asked >= TRUSTED:
@@ -175,7 +174,7 @@ class Classifier:
         A network exported without them only has to answer.
 
         Args:
-            model: name out of contract.SERVED.
+            model: name as in contract.MODEL_NAME.
             most: so many images only.
 
         Raises:
@@ -192,6 +191,15 @@ class Classifier:
     def close(self) -> None:
         """Close the idle connections of the calling thread."""
         self._connections.close()
+
+    def _ready(self, names: Sequence[str]) -> dict[str, bool]:
+        """Return which of some names the server's repository holds, and whether each is ready. Raises as models()."""
+
+        def ask(client: InferenceServerClient) -> dict[str, bool]:
+            states = {name: client.is_model_ready(contract.ensemble(name)) for name in names}
+            return {name: state for name, state in states.items() if state or _is_held(client, contract.ensemble(name))}
+
+        return self._call(ask, "", time.monotonic() + self.timeout) if names else {}
 
     def _call(self, ask: Callable[[InferenceServerClient], Any], model: str, deadline: float) -> Any:
         """Run one question to the server on a borrowed connection, within the time that is left."""

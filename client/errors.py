@@ -42,9 +42,15 @@ class DeadlineExceeded(ClientError):
 
 
 class UnknownModel(ClientError):
-    """The model is not in contract.SERVED, or the server does not serve it."""
+    """There is no such name (contract.MODEL_NAME), or the server does not serve it."""
 
     code = "unknown_model"
+
+
+class UnknownRelease(UnknownModel):
+    """The server does not serve this older release (any more)."""
+
+    code = "unknown_release"
 
 
 class BadImage(ClientError):
@@ -68,6 +74,8 @@ UNKNOWN_MODEL = re.compile(r"unknown model|has no available versions|is not foun
 
 def unknown_model(model: str, detail: str = "") -> UnknownModel:
     """Return the error for a model name that is not served; its message lists the names that exist."""
+    if contract.MODEL_NAME.fullmatch(model) and contract.RELEASE in model:
+        return UnknownRelease(f"Expected a release that is served. Received: model={model!r}.", detail=detail)
     return UnknownModel(f"Expected one of {', '.join(contract.SERVED)}. Received: model={model!r}.", detail=detail)
 
 

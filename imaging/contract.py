@@ -4,6 +4,8 @@ This module is the only owner of these facts. Training, export, Triton's configu
 web page all read them from here.
 """
 
+import re
+
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
 """Class names in the order of the probabilities: index i of every output is CLASSES[i]."""
 
@@ -14,7 +16,13 @@ TOGETHER = "ensemble"
 """The mean of what all networks answer, in one model."""
 
 SERVED = (*NETWORKS, TOGETHER)
-"""What a request may ask for."""
+"""What a request may ask for; as name.release what it was in an older release that is served as well."""
+
+RELEASE = "."
+"""Stands between the two; a sign that needs no quoting in a URL, as Triton does not take quotes off model names."""
+
+MODEL_NAME = re.compile(rf"(?:{'|'.join(SERVED)})(?:{re.escape(RELEASE)}[0-9A-Za-z.-]+)?")
+"""Every name that a request may give, whether or not it is served."""
 
 PREPROCESS = "preprocess"
 """Triton model that turns encoded image bytes into pixels."""
@@ -56,6 +64,9 @@ GOLDEN = "golden"
 
 GOLDEN_INT8 = "golden_int8"
 
+RELEASES = "releases"
+"""Parameter of the ensembles' Triton configuration: the older releases that are served as well, newest first."""
+
 PHANTOM = "phantom"
 """The value of DATA_SOURCE and of the param prepare.source for synthetic training images."""
 
@@ -66,6 +77,12 @@ DISCLAIMER = "For research and education only. Not a medical device: do not use 
 def ensemble(network: str) -> str:
     """Return the name of the Triton ensemble that serves a network: encoded bytes in, probabilities out."""
     return f"classify_{network}"
+
+
+def model(ensemble: str) -> str | None:
+    """Return which name of a request an ensemble answers to: the reverse of ensemble(); None for other models."""
+    name = ensemble.removeprefix("classify_")
+    return name if name != ensemble and MODEL_NAME.fullmatch(name) else None
 
 
 def explain(network: str) -> str:

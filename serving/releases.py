@@ -17,6 +17,7 @@ import datetime
 import fcntl
 import hashlib
 import os
+import re
 import shutil
 import signal
 import sys
@@ -24,6 +25,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from imaging import contract
 from serving import snapshot
 from serving.errors import ServingError
 from serving.server import Server
@@ -32,6 +34,8 @@ from stages import files
 CURRENT = "current"
 LOCK = ".lock"
 SCRATCH = ".writing"
+NAME = re.compile(r'\b((?:model_)?name\s*:\s*)"([^"]*)"')
+"""A name in a model's configuration: its own, an ensemble step's, a tensor's."""
 KEEP = 5
 """Releases that are kept, the current one among them."""
 
@@ -84,13 +88,45 @@ def point(store: Path, name: str) -> None:
     new.replace(store / CURRENT)
 
 
-def publish(repository: Path, store: Path, keep: int = KEEP) -> str:
+def add_older(copy: Path, store: Path, count: int) -> None:
+    """Let a new release serve what its predecessors were as well: models of theirs become name.release in it.
+
+    They are whole, with their own preprocessing, thresholds and golden answers, so that nothing of two releases mixes.
+
+    Args:
+        copy: the new release, which no one serves yet.
+        store: of the predecessors: the current release, and those before it.
+        count: of predecessors at most.
+    """
+    known = [name for name in names(store) if name <= current(store).name] if is_store(store) else []
+    older = known[-count:][::-1] if count else []
+    for release in older:
+        own = {model.name for model in snapshot.read(store / release) if contract.RELEASE not in model.name}
+
+        def renamed(found: re.Match, own: set[str] = own, release: str = release) -> str:
+            field, name = found.groups()
+            return f'{field}"{name}{contract.RELEASE}{release}"' if name in own else found.group()
+
+        for name in own:
+            folder = copy / f"{name}{contract.RELEASE}{release}"
+            shutil.copytree(store / release / name, folder)
+            config = folder / "config.pbtxt"
+            config.write_text(NAME.sub(renamed, config.read_text(encoding="utf-8")), encoding="utf-8")
+    if older:
+        fact = f'parameters {{ key: "{contract.RELEASES}" value: {{ string_value: "{" ".join(older)}" }} }}\n'
+        for network in contract.SERVED:
+            if (config := copy / contract.ensemble(network) / "config.pbtxt").exists():
+                config.write_text(config.read_text(encoding="utf-8") + fact, encoding="utf-8")
+
+
+def publish(repository: Path, store: Path, keep: int = KEEP, older: int = 0) -> str:
     """Add a repository to a store as its newest release, and make it the current one.
 
     Args:
         repository: that export wrote; only read.
         store: is made if it is missing.
         keep: delete older releases than so many, never the current one.
+        older: how many releases before it to serve as well, see add_older().
 
     Returns:
         the release's name: the time in UTC, and the start of a digest over its files.
@@ -105,6 +141,7 @@ def publish(repository: Path, store: Path, keep: int = KEEP) -> str:
         shutil.rmtree(store / SCRATCH, ignore_errors=True)  # of a publisher that was killed
         copy = store / SCRATCH / "model_repository"
         snapshot.copy(repository, copy)
+        add_older(copy, store, older)
         snapshot.require_complete(copy)
         snapshot.require_digests(copy)
         with Server(copy, work=store / ".trial"):
@@ -160,6 +197,8 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     shared.add_argument("--store", type=Path, default=Path("releases"), help="default: %(default)s")
     one = commands.add_parser("publish", parents=[shared], help="check a repository and make it the current release")
     one.add_argument("repository", type=Path, nargs="?", default=Path("model_repository"), help="default: %(default)s")
+    one.add_argument("--older", type=int, default=0,
+                     help="serve so many releases before it as well, as custom.RELEASE; default: %(default)s")
     one.add_argument("--keep", type=int, default=KEEP, help="releases to keep; default: %(default)s")
     back = commands.add_parser("rollback", parents=[shared], help="make an older release the current one")
     back.add_argument("--to", help="its name; default: the one before the current one")
@@ -167,6 +206,8 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if options.command == "publish" and options.keep < 1:
         parser.error(f"Expected --keep above 0. Received: {options.keep}.")
+    if options.command == "publish" and options.older < 0:
+        parser.error(f"Expected --older from 0. Received: {options.older}.")
     return options
 
 
@@ -177,7 +218,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         if options.command == "publish":
             print(f"Checking {options.repository} ...", file=sys.stderr, flush=True)
-            print(f"Current: {publish(options.repository, options.store, options.keep)}")
+            print(f"Current: {publish(options.repository, options.store, options.keep, options.older)}")
         elif options.command == "rollback":
             print(f"Current: {rollback(options.store, options.to)}")
         else:

@@ -105,7 +105,7 @@ class Server:
         self._folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=self.work)).resolve()
         try:
             models = {model.name for model in snapshot.take(self.repository, self.copy)}
-            self.networks = [name for name in contract.SERVED if contract.ensemble(name) in models]
+            self.networks = sorted(filter(None, map(contract.model, models)))
             if not self.networks:
                 wanted = ", ".join(map(contract.ensemble, contract.SERVED))
                 raise ServingError(f"Expected one of the ensembles {wanted}. Received: {', '.join(sorted(models))}.")
@@ -213,7 +213,7 @@ class Server:
             ready = classifier.models()
         except ClientError:
             return False
-        return all(ready[name] for name in self.networks)
+        return all(ready.get(name) for name in self.networks)
 
     def _require_progress(self, deadline: float) -> None:
         """Raise if waiting longer is useless."""

@@ -137,9 +137,16 @@ def test_something_that_is_no_triton_is_a_server_error(scan):
         client.Classifier(url).classify(scan)
 
 
-def test_an_unknown_model_lists_the_known_ones(scan):
-    with pytest.raises(client.UnknownModel, match="custom, resnet50.*vgg"):
-        client.Classifier(refused()).classify(scan, "vgg")
+@pytest.mark.parametrize("name", ["vgg", "custom.", "custom.1/versions/1", "custom.1\n", ".1", ""])
+def test_an_unknown_model_lists_the_known_ones(scan, name):
+    with pytest.raises(client.UnknownModel, match="custom, resnet50.*Received: model="):
+        client.Classifier(refused()).classify(scan, name)
+
+
+def test_a_name_and_its_ensemble_are_one_to_one():
+    for name in (*contract.SERVED, *(f"{name}.20261126T073355.123456Z-0a1b2c3d" for name in contract.SERVED)):
+        assert contract.model(contract.ensemble(name)) == name
+    assert {contract.model(name) for name in ("custom", "preprocess", "explain_custom", "classify_vgg")} == {None}
 
 
 @pytest.mark.parametrize(("data", "code"), [(b"", "empty_file"), (b"%PDF-1.4 and more", "unsupported_format")])

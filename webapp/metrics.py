@@ -10,6 +10,7 @@ from flask import Flask, Response, current_app, g, request
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from imaging import contract
+from webapp.health import readiness
 from webapp.page import provenance, revision, served_facts
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -51,7 +52,7 @@ def show() -> Response:
     """Return all numbers in Prometheus's text format."""
     metrics = current_app.extensions["metrics"]
     metrics.served.clear()
-    for name in contract.SERVED:
+    for name in readiness()[1]:
         if facts := served_facts(name):
             file = provenance(name)
             metrics.served.labels(name, revision(file) or "", str(file.get("exported") or ""), *(

@@ -9,7 +9,7 @@ ERRORS = {
     400: "The request is malformed: no file or several, unknown fields, a form that cannot be read.",
     401: "The server wants an API key, and none came or a wrong one.",
     403: "A browser sent the form on behalf of another site.",
-    404: "There is no such model, or it was exported without heatmaps.",
+    404: "There is no such model or release, or it was exported without heatmaps.",
     405: "The address does not take this method.",
     408: "The upload took too long.",
     413: "The file is larger than 10 MiB, or the image than 16 megapixels.",
@@ -21,6 +21,7 @@ ERRORS = {
 }
 """Status -> what it means, for every status that /predict can have beside 200."""
 
+MODEL = {"type": "string", "pattern": f"^{contract.MODEL_NAME.pattern}$", "examples": list(contract.SERVED)}
 PROBABILITY = {"type": "number", "minimum": 0, "maximum": 1}
 REQUEST_ID = {"type": "string", "pattern": "^[0-9a-f]{32}$"}
 PLANES = (*slices.PLANES, slices.FRAMES)
@@ -37,17 +38,16 @@ def record(example: dict | None = None, **properties: dict) -> dict:
 
 def schemas() -> dict[str, dict]:
     """Return the shapes of the answers by name."""
-    models = list(contract.SERVED)
     shares = dict(zip(contract.CLASSES, (0.9712, 0.0154, 0.0089, 0.0045), strict=True))
     prediction = {"success": True, "predicted_class": contract.CLASSES[0], "confidence": 0.9712,
-                  "all_probabilities": shares, "model_type": models[0], "tta": False,
+                  "all_probabilities": shares, "model_type": contract.NETWORKS[0], "tta": False,
                   "needs_review": False, "review_threshold": 0.8,
                   "data_source": contract.PHANTOM, "warnings": [], "disclaimer": contract.DISCLAIMER,
                   "request_id": "0" * 32}
     status = {"enum": ["ok", "unavailable"]}
     predicted = {
         "success": {"const": True}, "predicted_class": {"enum": list(contract.CLASSES)}, "confidence": PROBABILITY,
-        "all_probabilities": record(**dict.fromkeys(contract.CLASSES, PROBABILITY)), "model_type": {"enum": models},
+        "all_probabilities": record(**dict.fromkeys(contract.CLASSES, PROBABILITY)), "model_type": MODEL,
         "tta": {"type": "boolean"}, "needs_review": {"type": "boolean"},
         "review_threshold": {"type": ["number", "null"], "minimum": 0, "maximum": 1}, "data_source": TEXT_OR_NULL,
         "warnings": WARNINGS, "disclaimer": {"const": contract.DISCLAIMER}, "request_id": REQUEST_ID}
@@ -110,7 +110,8 @@ def check(name: str, schema: str, text: str) -> dict:
 def document() -> dict:
     """Return the OpenAPI document."""
     file = {"type": "string", "format": "binary", "description": f"The image: {decode.ACCEPTED}, at most 10 MiB."}
-    model = {"enum": list(contract.SERVED), "default": contract.NETWORKS[0]}
+    model = MODEL | {"default": contract.NETWORKS[0],
+                     "description": "custom.RELEASE: what it was in an older release that is served as well."}
     plane = {"enum": [*PLANES, ""],
              "description": "Of a NIfTI volume, by default axial; of DICOM there are frames only."}
     number = {"anyOf": [NUMBER | {"maximum": 999_999}, {"const": ""}],
@@ -145,7 +146,7 @@ def document() -> dict:
                            **errors(*ERRORS)}}
     health = check("health", "Health", "Which networks work, and what computes them.")
     health["parameters"] = [{"name": "model", "in": "query", "description": "Ask about this network only.",
-                             "schema": {"enum": list(contract.SERVED)}}]
+                             "schema": MODEL}]
     health["responses"] |= errors(404)
     live = {"operationId": "live", "summary": "Whether this process answers.",
             "responses": {"200": answer("It does.", "Live")}}

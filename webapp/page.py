@@ -25,6 +25,12 @@ TITLES = {
 """How the page writes the names of the contract."""
 
 
+def title(model: str) -> str:
+    """Return how the page writes the name of a model, such as "Custom CNN" or "Custom CNN, release 2026..."."""
+    name, _, release = model.partition(contract.RELEASE)
+    return TITLES[name] + (f", release {release}" if release else "")
+
+
 @dataclass(frozen=True)
 class Network:
     """One network as the page shows it.
@@ -41,6 +47,11 @@ class Network:
     revision: str | None
     exported: str = ""
     macro_f1: str = ""
+
+    @property
+    def is_older(self) -> bool:
+        """Whether it belongs to an older release that is served as well."""
+        return contract.RELEASE in self.name
 
     @property
     def is_phantom(self) -> bool:
@@ -121,7 +132,7 @@ def about() -> str:
     """Return the page that says what each network is, from its provenance file."""
     live, ready = readiness()
     models = [described(network) for network in networks(live, ready)]
-    return render_template("about.html", models=models, titles=TITLES, classes=contract.CLASSES,
+    return render_template("about.html", models=models, titles=TITLES, title=title, classes=contract.CLASSES,
                            disclaimer=contract.DISCLAIMER)
 
 
@@ -223,6 +234,7 @@ def render(result: dict | None = None, error=None, model: str = contract.NETWORK
         report=report(picture, model) if result else None,
         colours=[f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in heat.COLOURS.astype(int).tolist()],
         titles=TITLES,
+        title=title,
         classes=contract.CLASSES,
         disclaimer=contract.DISCLAIMER,
         phantom=contract.PHANTOM,

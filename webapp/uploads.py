@@ -167,7 +167,7 @@ def chosen_model(form: dict) -> str:
     names = form.get("model", [contract.NETWORKS[0]])
     if len(names) > 1:
         raise Refused(400, "several_models", f"Expected one model, received {len(names)}.")
-    if names[0] not in contract.SERVED:
+    if not contract.MODEL_NAME.fullmatch(names[0]):
         raise Refused(404, "unknown_model", f"There is no such model. Choose one of: {', '.join(contract.SERVED)}.")
     return names[0]
 

@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import socket
@@ -11,6 +12,7 @@ import sys
 import threading
 import time
 from contextlib import contextmanager
+from urllib import request
 
 import pytest
 
@@ -18,7 +20,7 @@ from imaging import contract
 from serving import releases, snapshot
 from serving.errors import ServingError
 from tests.integration import repository as small
-from tests.integration.test_webapp import COMMAND, ROOT, ask, predict, wait_until_healthy
+from tests.integration.test_webapp import COMMAND, ROOT, ask, form, predict, wait_until_healthy
 
 OTHER = small.FACTS | {contract.DATA_SOURCE: "other"}
 
@@ -98,6 +100,33 @@ def test_publish_and_rollback_under_load_lose_and_mix_nothing(repository, other,
     pairs = {pair for _, *pair in map(tuple, seen) for pair in [tuple(pair)]}
     assert {source for source, _ in pairs} == {contract.PHANTOM, "other"} and len(pairs) == 2
     assert [source for _, source, _ in seen][-1] == contract.PHANTOM
+
+
+def test_an_older_release_answers_beside_the_current_one(repository, other, classifier, scans, tmp_path):
+    store = tmp_path / "releases"
+    first = releases.publish(repository, store)
+    second = releases.publish(other, store, older=1)
+    older = f"resnet50.{first}"
+    expected, averaged = (classifier.classify(scans[0], "resnet50", tta) for tta in (False, True))
+    with serving(store, tmp_path / "log") as (site, _):
+        now, then, mean = (predict(site, scans[0], **fields)[2] for fields in (
+            {"model": "resnet50"}, {"model": older}, {"model": older, "tta": "1"}))
+        assert (now["data_source"], then["data_source"]) == ("other", contract.PHANTOM)
+        assert now["all_probabilities"] != then["all_probabilities"]
+        assert (then["model_type"], mean["review_threshold"]) == (older, 0.6)
+        assert then["all_probabilities"] == pytest.approx(expected.probabilities, abs=1e-4)
+        assert mean["all_probabilities"] == pytest.approx(averaged.probabilities, abs=1e-4)
+        assert set(ask(site, "GET", "/health")[2]["models"]) == {
+            name + end for name in contract.SERVED for end in ("", f".{first}")}
+        assert predict(site, scans[0], model=f"resnet50.{second}")[2]["code"] == "unknown_release"
+        body, headers = form(scans[0], model=older)
+        page = request.urlopen(request.Request(f"http://{site}/predict", body, headers | {"Accept": "text/html"}))
+        text = page.read().decode()
+        assert re.search(f'value="{older}" checked', text) and f"ResNet-50, release {first}" in text
+    third = releases.publish(other, store, older=9)
+    names = {path.name.partition(".")[2] for path in (store / third).glob("custom*")}
+    assert names == {"", first, second}  # the releases themselves, not what they had of others
+    assert not list((store / releases.publish(repository, store)).glob("*.*Z-*"))
 
 
 def test_a_release_that_was_damaged_in_the_store_never_serves(repository, other, scans, tmp_path):
