@@ -20,7 +20,7 @@ TRUSTED_SECONDS = 5.0
 def readiness() -> tuple[bool, dict[str, bool]]:
     """Ask Triton whether it lives and which of the networks that it holds are ready.
 
-    When it does not answer, or holds no network, every network of the contract counts as not ready.
+    When it does not answer, or holds no network, everything that the contract names counts as not ready.
     """
     status = served().status
     try:
@@ -28,7 +28,7 @@ def readiness() -> tuple[bool, dict[str, bool]]:
         models = status.models() if live else {}
     except client.ClientError:
         live, models = False, {}
-    return live, models or dict.fromkeys(contract.NETWORKS, False)
+    return live, models or dict.fromkeys(contract.SERVED, False)
 
 
 def canaries() -> tuple[bool, dict[str, bool]]:

@@ -279,8 +279,8 @@ def test_phantoms_are_called_phantoms(site, chromium):
 def test_the_keyboard_alone_suffices_and_focus_moves_to_the_answer(site, chromium, scan):
     chromium.get(f"http://{site}/")
     chromium.find_element(By.ID, "file").send_keys(str(scan))
-    visited = [press(chromium, Keys.TAB) for _ in range(8)]
-    assert visited == ["skip", "file", "model", *["link"] * 4, "send"]
+    visited = [press(chromium, Keys.TAB) for _ in range(9)]
+    assert visited == ["skip", "file", "model", "tta", *["link"] * 4, "send"]
     press(chromium, Keys.ENTER)
     screenshot.wait_for_answer(chromium)
     assert chromium.switch_to.active_element.get_attribute("id") == "answer"
@@ -290,7 +290,7 @@ def test_every_field_has_a_name_for_screen_readers(site, chromium):
     chromium.get(f"http://{site}/")
     fields = chromium.find_elements(By.CSS_SELECTOR, "input:not(#slice), button")
     names = [field.accessible_name or field.get_attribute("textContent") for field in fields]
-    assert len(names) == 3 + len(contract.SERVED) + len(contract.CLASSES) + 6  # and the table's
+    assert len(names) == 4 + len(contract.SERVED) + len(contract.CLASSES) + 6  # and the table's
     assert all(names)
 
 
@@ -388,6 +388,7 @@ def shown_slice(driver, text: str) -> None:
 def test_a_slice_of_a_volume_is_chosen_and_classified(site, chromium, volume):
     chromium.get(f"http://{site}/")
     slider, plane = (chromium.find_element(By.ID, name) for name in ("slice", "plane"))
+    complaints(chromium)  # of the tests before
     assert not slider.is_displayed()
     chromium.find_element(By.ID, "file").send_keys(str(volume))
     shown_slice(chromium, "10 of 20")
