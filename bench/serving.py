@@ -60,7 +60,7 @@ class Contender:
 
 
 def prepare(folder: Path) -> None:
-    """Write the network as .keras, ONNX and model repositories in three precisions, and the requests' bodies.
+    """Write the network as .keras and model repositories in three precisions, and the requests' bodies.
 
     Args:
         folder: where to; what is there is kept.
@@ -68,9 +68,7 @@ def prepare(folder: Path) -> None:
     if (folder / "ready").exists():
         return
     import keras
-    import onnx
     import tensorflow as tf
-    import tf2onnx
 
     from stages import export, params, phantom, preprocess, quantization, train_custom, train_resnet
 
@@ -82,10 +80,6 @@ def prepare(folder: Path) -> None:
     network.save(folder / "custom.keras")
     saved = folder / "saved_model"
     export.save_network(network, SIZE, saved)
-    graph, _ = tf2onnx.convert.from_function(
-        tf.function(lambda pixels: network(pixels, training=False), autograph=False),
-        input_signature=[tf.TensorSpec([None, SIZE, SIZE, 3], tf.float32, name=contract.PIXELS)])
-    onnx.save(graph, folder / "model.onnx")
 
     keras.utils.set_random_seed(1)
     base, _ = train_resnet.choose_base("none", knobs.train_resnet.bn_momentum)
@@ -101,6 +95,26 @@ def prepare(folder: Path) -> None:
     for index, png in enumerate(pngs[:JPEGS]):
         (folder / f"{index:02}.form").write_bytes(form(jpeg(png)))
     (folder / "ready").touch()
+
+
+def write_onnx(network: Path, path: Path) -> None:
+    """Write a network as ONNX, for those who serve that.
+
+    Args:
+        network: .keras file. path: where to; what is there is kept.
+    """
+    if path.exists():
+        return
+    import keras
+    import onnx
+    import tensorflow as tf
+    import tf2onnx
+
+    loaded = keras.models.load_model(network, compile=False)
+    graph, _ = tf2onnx.convert.from_function(
+        tf.function(lambda pixels: loaded(pixels, training=False), autograph=False),
+        input_signature=[tf.TensorSpec([None, SIZE, SIZE, 3], tf.float32, name=contract.PIXELS)])
+    onnx.save(graph, path)
 
 
 def write_repository(repository: Path, precision: str, networks: dict[str, Path], int8: dict) -> None:
@@ -469,6 +483,7 @@ def main() -> int:
     if options.folder:
         files.write_json(PROJECT / FOLDER, found | whole_folder(folder, options.folder))
         return 0
+    write_onnx(folder / "custom.keras", folder / "model.onnx")
     found |= measure(folder, options.rounds, options.seconds, options.only)
     print(table(found))
     if not options.only:
