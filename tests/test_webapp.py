@@ -223,7 +223,7 @@ def test_a_triton_that_never_answers_is_given_up(path, state):
 def test_without_triton_health_says_so(web):
     answer = web.get("/health")
     assert (answer.status_code, answer.json["triton"]) == (503, False)
-    assert answer.json["models"] == dict.fromkeys(contract.NETWORKS, False)
+    assert answer.json["models"] == dict.fromkeys(contract.SERVED, False)
 
 
 def test_without_triton_the_page_loads_and_says_so(web):
@@ -443,3 +443,24 @@ def test_diagrams_are_drawn_from_what_the_files_say_and_survive_broken_ones(dead
     assert ("Confusion matrix" in text) == ("Reliability diagram" in text) == shown
     if diagrams and diagrams.get("reliability") == [BIN] and shown:
         assert text.count('<td class="share-5">4</td>') == 4 and '<circle cx="180.0" cy="0.0" r="11.0"/>' in text
+
+
+class Body(io.BytesIO):
+    """A body as a WSGI server passes it on; remembers how often it was read from."""
+
+    reads = 0
+
+    def read(self, size=-1):
+        self.reads += 1
+        return super().read(size)
+
+
+@pytest.mark.parametrize("path", ["/predict", "/", "/nothing"])
+def test_what_a_refused_request_still_sends_is_read_in_few_pieces(web, path):
+    fields = form(file=upload(bytes(decode.MAX_BYTES + 2**20)))
+    body = Body(fields.pop("data"))
+    answer = web.post(path, input_stream=body, content_length=len(body.getbuffer()), **fields,
+                      environ_overrides={"wsgi.input_terminated": True})
+    assert answer.status_code in (404, 405, 413) and answer.json["success"] is False
+    answer.close()
+    assert body.tell() == len(body.getbuffer()) and body.reads < 20

@@ -3,10 +3,12 @@
 import io
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
+from typing import BinaryIO
 
 import gevent
-from flask import Flask, Request, current_app, request
+from flask import Flask, Request, Response, current_app, request
 from werkzeug.exceptions import HTTPException
 from werkzeug.formparser import FormDataParser
 
@@ -27,6 +29,10 @@ LIMITS = {
     "MAX_UPLOADS_MEMORY": 256 * 2**20,
     "UPLOAD_TIMEOUT": 30.0,
 }
+
+
+PIECE = 2**20
+"""Bytes of a refused body that are read at a time."""
 
 
 class Budget:
@@ -180,6 +186,25 @@ def chosen_tta(form: dict) -> bool:
     return values == ["1"]
 
 
+def discard_rest(response: Response) -> Response:
+    """Let what a refused request still sends be read once its answer is sent, so that the client gets the answer.
+
+    gunicorn does that as well, but 1 KiB at a time out of a buffer that it copies each time: for 11 MiB half a second,
+    in which its worker serves nobody.
+    """
+    if request.environ.get("wsgi.input_terminated"):
+        response.call_on_close(partial(read_rest, request.environ["wsgi.input"]))
+    return response
+
+
+def read_rest(body: BinaryIO) -> None:
+    """Read a body to its end and drop it, letting other requests in between."""
+    with suppress(Exception):  # of gunicorn and of the socket; gunicorn then closes the connection
+        while body.read(PIECE):
+            gevent.sleep(0)
+
+
 def register(app: Flask) -> None:
-    """Give an application its bound on the memory of uploads."""
+    """Give an application its bound on the memory of uploads, and let it read refused ones to their end."""
     app.extensions["uploads"] = Budget(app.config["MAX_UPLOADS_MEMORY"])
+    app.after_request(discard_rest)
