@@ -4,6 +4,7 @@ import re
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -60,24 +61,32 @@ class Explanation:
     heatmaps: dict[str, np.ndarray]
 
 
+def here(work: Callable[[bytes], bytes], image: bytes) -> bytes:
+    """Return work(image)."""
+    return work(image)
+
+
 class Classifier:
     """Asks Triton. One instance may be used by many threads or greenlets at once.
 
     Args:
         url: host:port of Triton's HTTP endpoint, without a scheme.
         timeout: seconds that a whole call may take, waiting for the server in every form included.
+        run: calls a function of imaging with the image's bytes and returns its result, perhaps in a thread of its own:
+            a large picture takes a second to decode.
 
     Raises:
         ValueError: the url carries a scheme, or the timeout is not positive.
     """
 
-    def __init__(self, url: str, timeout: float = 10.0):
+    def __init__(self, url: str, timeout: float = 10.0, run: Callable[..., bytes] = here):
         if not ADDRESS.fullmatch(url):
             raise ValueError(f"Expected a url of the form host:port without a scheme. Received: url={url!r}.")
         if not timeout > 0:
             raise ValueError(f"Expected a timeout above 0 seconds. Received: timeout={timeout!r}.")
         self.url = url
         self.timeout = timeout
+        self._run = run
         self._connections = Connections(url)
         self._checked: dict[str, float] = {}
         self._described: dict[str, tuple[float, dict[str, str]]] = {}
@@ -101,12 +110,11 @@ class Classifier:
             ServerError: anything else that the server did wrong.
         """
         deadline = time.monotonic() + self.timeout
-        answer = self._answer(image, model, deadline, contract.ensemble, contract.PROBABILITIES)
-        prediction = _prediction(answer[contract.PROBABILITIES], model)
+        encoded = self._encoded(image, model, deadline)
+        prediction = self._predicted(encoded, model, deadline)
         if not tta:
             return prediction
-        answer = self._answer(mirrored(image), model, deadline, contract.ensemble, contract.PROBABILITIES)
-        return _averaged(prediction, _prediction(answer[contract.PROBABILITIES], model))
+        return _averaged(prediction, self._predicted(self._made(mirrored, encoded), model, deadline))
 
     def explain(self, image: bytes, model: str = contract.NETWORKS[0]) -> Explanation:
         """Classify one encoded image and say where the network saw what; takes hardly longer than classify().
@@ -114,22 +122,32 @@ class Classifier:
         Args, Raises: as classify(). UnknownModel also for a network that was exported without heatmaps.
         """
         deadline = time.monotonic() + self.timeout
-        answer = self._answer(image, model, deadline, contract.explain, contract.PROBABILITIES, contract.HEATMAPS)
+        encoded, outputs = self._encoded(image, model, deadline), (contract.PROBABILITIES, contract.HEATMAPS)
+        answer = self._infer(encoded, model, contract.explain(model), deadline, outputs)
         prediction = _prediction(answer[contract.PROBABILITIES], model)
         return Explanation(prediction, _heatmaps(answer[contract.HEATMAPS]))
 
-    def _answer(self, image: bytes, model: str, deadline: float, ensemble: Callable[[str], str],
-                *outputs: str) -> dict[str, np.ndarray]:
-        """Return outputs of a network's ensemble for one encoded image, by name. Raises as classify()."""
+    def _encoded(self, image: bytes, model: str, deadline: float) -> bytes:
+        """Return an image as the server takes it, having looked at the server's labels. Raises as classify()."""
         if not contract.MODEL_NAME.fullmatch(model):
             raise unknown_model(model)
-        try:
-            encoded = canonical(image, is_decoded_next=True)
-        except ImageError as error:
-            raise BadImage(str(error), code=error.code) from error
+        encoded = self._made(partial(canonical, is_decoded_next=True), image)
         if time.monotonic() - self._checked.get(model, -TRUSTED) >= TRUSTED:
             self._check_labels(encoded, model, deadline)
-        return self._infer(encoded, model, ensemble(model), deadline, outputs)
+        return encoded
+
+    def _predicted(self, encoded: bytes, model: str, deadline: float) -> Prediction:
+        """Return what a network says about an encoded image. Raises as classify()."""
+        outputs = (contract.PROBABILITIES,)
+        answer = self._infer(encoded, model, contract.ensemble(model), deadline, outputs)
+        return _prediction(answer[contract.PROBABILITIES], model)
+
+    def _made(self, work: Callable[[bytes], bytes], image: bytes) -> bytes:
+        """Return what a function of imaging makes of an image. Raises BadImage."""
+        try:
+            return self._run(work, image)
+        except ImageError as error:
+            raise BadImage(str(error), code=error.code) from error
 
     def models(self) -> dict[str, bool]:
         """Return for everything that the server's repository holds, older releases too, whether its ensemble is ready.

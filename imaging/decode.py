@@ -76,6 +76,15 @@ def canonical(data: bytes, is_decoded_next: bool = False) -> bytes:
         return kept
 
 
+def area(data: bytes) -> int:
+    """Return how many pixels the header of a picture announces; 0 for what is none, DICOM and NIfTI files included."""
+    try:
+        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            return image.width * image.height
+    except Exception:  # on bad bytes Pillow raises OSError, SyntaxError, KeyError, struct.error and more
+        return 0
+
+
 def read(path: str | Path) -> bytes:
     """Read an image file and return its canonical() bytes. Raises ImageError, and what contents() raises."""
     return canonical(contents(path))
@@ -120,8 +129,8 @@ def digest(data: bytes) -> str:
 
 
 def mirrored(data: bytes) -> bytes:
-    """Return the mirror image, left and right exchanged, of any supported picture as PNG. Raises ImageError."""
-    with _opened(canonical(data)) as image:
+    """Return the mirror image of what canonical() returned, left and right exchanged, as PNG. Raises ImageError."""
+    with _opened(data) as image:
         return slices.png(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
 
 

@@ -276,6 +276,13 @@ def test_png_written_here_holds_nothing_but_pixels():
     assert names == {b"IHDR", b"IDAT", b"IEND"}
 
 
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "WEBP", "TIFF", "GIF"])
+def test_the_area_of_a_picture_is_known_from_its_start(kind):
+    data = encoded(COLOUR, kind)
+    assert decode.area(data) == COLOUR.width * COLOUR.height
+    assert decode.area(data[:10]) == decode.area(b"") == decode.area(bytes(128) + b"DICM") == 0
+
+
 def test_a_mirror_image_is_exact_and_mirrored_again_the_same():
     data = encoded(COLOUR, "JPEG")
     before, once = pixels(imaging.canonical(data)), pixels(decode.mirrored(data))

@@ -17,7 +17,7 @@ from werkzeug.test import encode_multipart
 
 import client
 from imaging import CODES, contract, decode
-from webapp import create_app, errors, journal, page, security, uploads, views
+from webapp import create_app, errors, journal, page, refused, security, uploads, views
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
@@ -376,7 +376,7 @@ def test_command_line(arguments, code, text):
 def test_uploads_together_hold_no_more_than_their_budget():
     budget = uploads.Budget(100)
     with budget.taken(60):
-        with pytest.raises(errors.Refused) as caught, budget.taken(41):
+        with pytest.raises(refused.Refused) as caught, budget.taken(41):
             pass
         assert caught.value.status == 503
         with budget.taken(40):

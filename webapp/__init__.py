@@ -9,7 +9,21 @@ import threading
 
 from flask import Flask
 
-from webapp import audit, errors, health, journal, keys, limits, metrics, openapi, security, triton, uploads, views
+from webapp import (
+    audit,
+    errors,
+    health,
+    journal,
+    keys,
+    limits,
+    metrics,
+    openapi,
+    security,
+    triton,
+    turns,
+    uploads,
+    views,
+)
 
 DEFAULTS = {
     "TRITON_URL": "127.0.0.1:8000",
@@ -61,8 +75,7 @@ def create_app(config: dict | None = None) -> Flask:
     app.json.sort_keys = False
     app.logger.setLevel(logging.INFO)
     app.extensions["slots"] = threading.BoundedSemaphore(app.config["MAX_IN_FLIGHT"])
-    app.extensions["volumes"] = threading.BoundedSemaphore()
-    for part in (triton, journal, security, limits, keys, errors, health, uploads, metrics, audit, openapi):
+    for part in (triton, turns, journal, security, limits, keys, errors, health, uploads, metrics, audit, openapi):
         part.register(app)
     app.register_blueprint(views.blueprint)
     return app

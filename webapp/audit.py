@@ -29,9 +29,9 @@ from pathlib import Path
 from flask import Flask, current_app, g
 
 from client import Prediction
-from webapp.errors import Refused
 from webapp.journal import request_id
 from webapp.page import provenance, revision
+from webapp.refused import Refused
 
 HEAD, KEY, LOCK = "head.json", "key", "lock"
 START = {"sequence": 0, "last": "", "file": 1, "size": 0}

@@ -11,10 +11,9 @@ from imaging import decode
 from imaging.errors import ImageError
 from webapp.journal import request_id
 from webapp.page import render
+from webapp.refused import TRY_AGAIN, Refused
 
-RETRY_SECONDS = 5
 MEBIBYTES = decode.MAX_BYTES // 2**20
-TRY_AGAIN = "Try again in a few seconds."
 
 BAD_IMAGE = {
     "empty_file": 400,
@@ -36,19 +35,6 @@ HTTP = {
     413: ("file_too_large", f"The upload is larger than {MEBIBYTES} MiB. Send a smaller image, as PNG or JPEG."),
 }
 OPAQUE = "The server made a mistake while answering. Report the request id below if it happens again."
-
-
-class Refused(Exception):
-    """A request that cannot be answered.
-
-    Attributes:
-        status: HTTP status, 400-599. code: name of the fault, stable for programs. message: text for people.
-        retry_seconds: when to try again, for 429 and 503.
-    """
-
-    def __init__(self, status: int, code: str, message: str, retry_seconds: int = RETRY_SECONDS) -> None:
-        super().__init__(message)
-        self.status, self.code, self.message, self.retry_seconds = status, code, message, retry_seconds
 
 
 def wants_page() -> bool:

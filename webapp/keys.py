@@ -20,7 +20,7 @@ from pathlib import Path
 from flask import Flask, current_app, g, request
 
 from stages import files
-from webapp.errors import Refused
+from webapp.refused import Refused
 
 KEY_BYTES = 32
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")

@@ -27,8 +27,8 @@ from pathlib import Path
 from flask import Flask, current_app, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 
-from webapp.errors import Refused
 from webapp.keys import key_name
+from webapp.refused import Refused
 
 ENTRY = struct.Struct("<Qd")
 """The digest of a client, 0 for none, and the moment (seconds of the machine's monotonic clock) at which its bucket is

@@ -217,7 +217,7 @@ def render(result: dict | None = None, error=None, model: str = contract.NETWORK
 
     Args:
         result: the answer of /predict to show, or None.
-        error: a webapp.errors.Refused to show, or None.
+        error: a webapp.refused.Refused to show, or None.
         model: the network that is selected in the form.
         seen: data: addresses of the `picture` that was classified, and under `maps` of a heatmap for each class.
         picture: that was classified, for the report.

@@ -4,7 +4,7 @@ from urllib.parse import urlsplit
 
 from flask import Flask, Response, request
 
-from webapp.errors import Refused
+from webapp.refused import Refused
 
 HEADERS = {
     # blob: is the preview of the chosen file, made in the browser; data: are the heatmaps in an answer.

@@ -9,6 +9,7 @@ from pathlib import Path
 from flask import Flask, current_app, g
 
 from client import Classifier
+from webapp.turns import in_turn
 
 
 class Backend:
@@ -29,7 +30,7 @@ class Backend:
 
     def __init__(self, url: str, repository: str | None, classify_timeout: float, status_timeout: float):
         self.repository = Path(repository) if repository else None
-        self.classifier = Classifier(url, classify_timeout)
+        self.classifier = Classifier(url, classify_timeout, in_turn)
         self.status = Classifier(url, status_timeout)
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.formparser import FormDataParser
 
 from imaging import contract, decode
-from webapp.errors import Refused
+from webapp.refused import Refused
 
 FIELDS = ("file", "model")
 BATCH_FILES, BATCH_BYTES = 32, 64 * 2**20

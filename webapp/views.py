@@ -10,13 +10,15 @@ from flask import Blueprint, Response, current_app, jsonify, render_template, re
 import client
 from imaging import contract, slices
 from webapp import audit, heat, openapi, volumes
-from webapp.errors import RETRY_SECONDS, TRY_AGAIN, Refused, failure, from_client, wants_page
+from webapp.errors import failure, from_client, wants_page
 from webapp.health import canaries
 from webapp.journal import request_id
 from webapp.limits import refuse_too_many
 from webapp.page import about as page_about
 from webapp.page import render, served_facts
+from webapp.refused import RETRY_SECONDS, TRY_AGAIN, Refused
 from webapp.triton import served
+from webapp.turns import in_turn
 from webapp.uploads import chosen_model, chosen_tta, read_batch, read_upload
 
 blueprint = Blueprint("views", __name__)
@@ -62,7 +64,7 @@ def predict():
         answer = recorded(picture, asked(classifier.classify, image, model, tta))
         return render(result=answer, model=model, picture=picture)
     prediction = asked(classifier.classify, image, model, tta) if tta else explanation.prediction
-    seen = {"picture": heat.address(heat.picture(image)),
+    seen = {"picture": heat.address(in_turn(heat.picture, image)),
             "maps": {name: heat.address(heat.overlay(one)) for name, one in explanation.heatmaps.items()}}
     return render(result=recorded(picture, prediction), model=model, seen=seen, picture=picture)
 
@@ -110,7 +112,7 @@ def slice_of():
         raise Refused(415, "unsupported_format", "Expected a DICOM or NIfTI file. Received: another file.")
     one = volumes.shown(upload, volumes.choice(form))
     return jsonify(success=True, slices=one.counts, plane=one.plane, slice=one.number, warnings=one.warnings,
-                   image=heat.address(heat.picture(one.encoded())), disclaimer=contract.DISCLAIMER,
+                   image=heat.address(in_turn(heat.picture, one.encoded())), disclaimer=contract.DISCLAIMER,
                    request_id=request_id())
 
 
@@ -130,7 +132,8 @@ def explain():
     wanted = names[0] if names else explanation.prediction.label
     answer = recorded(picture, explanation.prediction)
     if request.accept_mimetypes.best_match(["application/json", "image/png"]) == "image/png":
-        return Response(heat.png(heat.blended(picture.encoded, explanation.heatmaps[wanted])), content_type="image/png")
+        blended = in_turn(heat.blended, picture.encoded, explanation.heatmaps[wanted])
+        return Response(heat.png(blended), content_type="image/png")
     rows = [[round(float(value), DIGITS) for value in row] for row in explanation.heatmaps[wanted]]
     return jsonify(answer | {"explained_class": wanted, "heatmap": rows})
 

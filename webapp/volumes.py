@@ -1,18 +1,14 @@
-"""Uploads of many slices: DICOM files and NIfTI volumes. Unpacking one takes up to a second, so it has a thread."""
+"""Uploads of many slices: DICOM files and NIfTI volumes."""
 
-import functools
-from collections.abc import Callable
-
-import gevent
-from flask import current_app
-from gevent.threadpool import ThreadPool
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from imaging import slices
 from imaging.errors import ImageError
-from webapp.errors import TRY_AGAIN, Refused, from_image
+from webapp.errors import from_image
+from webapp.refused import Refused
+from webapp.turns import in_turn
 
-PATIENCE = 5.0
-"""Seconds that a volume waits for the one before it; more than one at a time would need too much memory."""
 LONGEST_NUMBER = 6
 
 
@@ -32,45 +28,22 @@ def choice(form: dict[str, list[str]]) -> slices.Choice:
 
 
 def picture(upload: bytes, wanted: slices.Choice = slices.UNNAMED) -> slices.Picture:
-    """Return slices.picture(), without holding up other requests. Raises Refused, see in_turn()."""
-    return in_turn(slices.picture, upload, wanted)
+    """Return slices.picture(). Raises Refused: with the code of its ImageError; 503 busy."""
+    with refusing():
+        # Of an ordinary picture nothing is read here.
+        return in_turn(slices.picture, upload, wanted) if slices.is_medical(upload) else slices.picture(upload, wanted)
 
 
 def shown(upload: bytes, wanted: slices.Choice) -> slices.Slice:
-    """Return the slice of a DICOM or NIfTI file, the middle one unless one is named. Raises Refused, see in_turn()."""
-    return in_turn(slices.read, upload, wanted, True)
+    """Return the slice of a DICOM or NIfTI file, the middle one unless one is named. Raises Refused as picture()."""
+    with refusing():
+        return in_turn(slices.read, upload, wanted, True)
 
 
-def in_turn(read: Callable, upload: bytes, *more):
-    """Return what a function makes of an upload: of a DICOM or NIfTI file in a thread, one after the other.
-
-    Raises:
-        Refused: with the code of the function's ImageError; 503 busy.
-    """
-    if not slices.is_medical(upload):
-        found = _attempt(read, upload, *more)
-    else:
-        turn = current_app.extensions["volumes"]
-        if not turn.acquire(timeout=PATIENCE):
-            raise Refused(503, "busy", f"Too many volumes are being read. {TRY_AGAIN}")
-        try:
-            found = one_thread(gevent.get_hub()).apply(_attempt, (read, upload, *more))
-        finally:
-            turn.release()
-    if isinstance(found, ImageError):
-        raise from_image(found) from found
-    return found
-
-
-@functools.cache
-def one_thread(hub: gevent.hub.Hub) -> ThreadPool:
-    """Return the thread that reads volumes: always the same one, as each keeps what its allocator has once taken."""
-    return ThreadPool(1, hub)
-
-
-def _attempt(read: Callable, *arguments):
-    """Return a function's result or its ImageError: gevent prints what is raised in its threads."""
+@contextmanager
+def refusing() -> Iterator[None]:
+    """Turn an ImageError into Refused."""
     try:
-        return read(*arguments)
+        yield
     except ImageError as error:
-        return error
+        raise from_image(error) from error

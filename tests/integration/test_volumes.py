@@ -120,10 +120,26 @@ def test_nothing_that_names_a_patient_is_answered_or_logged(server, capfd, tmp_p
     assert records and printed.count('"path": "/slice"') >= 8 and medical.SECRET not in printed
 
 
-def test_a_large_volume_holds_nobody_up(site):
-    large = medical.nifti(np.zeros((512, 512, 200), np.int16), UPRIGHT)
-    answers = []
-    sender = threading.Thread(target=lambda: answers.append(post(site, "/slice", large, plane="sagittal", slice="500")))
+def large_volume() -> bytes:
+    return medical.nifti(np.zeros((512, 512, 200), np.int16), UPRIGHT)
+
+
+def large_picture() -> bytes:
+    """Return a WebP of 16 megapixels in few bytes, which takes more than a second to be written as PNG."""
+    rows, columns = np.mgrid[:4096, :4096]
+    file = io.BytesIO()
+    Image.fromarray(np.dstack([rows, columns, rows + columns]).astype(np.uint8)).save(file, "WEBP", method=0)
+    return file.getvalue()
+
+
+@pytest.mark.parametrize(("make", "path", "fields"), [
+    (large_volume, "/slice", {"plane": "sagittal", "slice": "500"}),
+    (large_picture, "/predict", {"tta": "1"}),
+    (large_picture, "/explain", {}),
+])
+def test_a_large_file_holds_nobody_up(site, make, path, fields):
+    large, answers = make(), []
+    sender = threading.Thread(target=lambda: answers.append(post(site, path, large, **fields)))
     sender.start()
     waits = []
     while sender.is_alive():

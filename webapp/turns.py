@@ -1,0 +1,59 @@
+"""Work on images that takes up to a second has a thread, so that it does not hold up other requests: large pictures,
+DICOM files and NIfTI volumes. One after the other, as each needs memory."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import gevent
+from flask import Flask, current_app
+from gevent.lock import BoundedSemaphore
+from gevent.threadpool import ThreadPool
+
+from imaging import decode, slices
+from webapp.refused import TRY_AGAIN, Refused
+
+PATIENCE = 5.0
+"""Seconds that one waits for those before it."""
+LARGE = 2**20
+"""Pixels of a picture from which on its decoding is noticed: some 50 ms."""
+
+
+def in_turn(work: Callable, image: bytes, *more) -> Any:
+    """Return work(image, *more); in a thread, one after the other, if it may take long.
+
+    Raises:
+        Refused: 503 busy.
+        Exception: what `work` raises.
+    """
+    if not slices.is_medical(image) and decode.area(image) < LARGE:
+        return work(image, *more)
+    turn = current_app.extensions["turns"]
+    if not turn.acquire(timeout=PATIENCE):
+        raise Refused(503, "busy", f"Too many large images are being read. {TRY_AGAIN}")
+    try:
+        found, error = one_thread(gevent.get_hub()).apply(_attempt, (work, image, *more))
+    finally:
+        turn.release()
+    if error:
+        raise error
+    return found
+
+
+@functools.cache
+def one_thread(hub: gevent.hub.Hub) -> ThreadPool:
+    """Return the thread of a hub: always the same one, as each keeps what its allocator has once taken."""
+    return ThreadPool(1, hub)
+
+
+def _attempt(work: Callable, *arguments) -> tuple[Any, Exception | None]:
+    """Return a function's result, or what it raised: gevent prints what is raised in its threads."""
+    try:
+        return work(*arguments), None
+    except Exception as error:
+        return None, error
+
+
+def register(app: Flask) -> None:
+    """Give an application its queue."""
+    app.extensions["turns"] = BoundedSemaphore()
