@@ -15,6 +15,7 @@ config.pbtxt under the signature's name, with its data type and shape, the batch
 """
 
 import atexit
+import ctypes
 import importlib
 import json
 import os
@@ -352,6 +353,12 @@ def short(message: str) -> str:
     return f"{found.group(1).strip()} (node {found.group(2)})" if found else message.strip().split("\n")[0]
 
 
+def give_back() -> None:
+    """Return to the system what loading a model took and no longer needs; glibc keeps it otherwise (malloc_trim(3))."""
+    if hasattr(libc := ctypes.CDLL(None), "malloc_trim"):
+        libc.malloc_trim(0)
+
+
 class TritonPythonModel:
     """One instance of a model: a process that Triton starts, feeds and stops."""
 
@@ -382,6 +389,7 @@ class TritonPythonModel:
         require_agreement(self.name, self.batched, self.inputs, self.compute.inputs, exact=True)
         require_agreement(self.name, self.batched, self.outputs, self.compute.outputs, exact=False)
         self._warm_up()
+        give_back()
 
     def execute(self, requests: list) -> list:
         """Answer every request with exactly one response, in order.
