@@ -4,12 +4,14 @@ Of the data set only the tags named here are read; what names a patient is skipp
 DICOM standard 2024 (https://dicom.nema.org/medical/dicom/current/output/html/).
 """
 
+import contextlib
 import io
 import logging
 import warnings
 
 import numpy as np
 import pydicom
+import pydicom.dataset
 from PIL import Image
 from pydicom import Dataset
 from pydicom.encaps import get_frame
@@ -23,6 +25,8 @@ from imaging.errors import ImageError, corrupt
 warnings.filterwarnings("ignore", module=r"pydicom\b")
 logging.getLogger("pydicom").disabled = True
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+# When pydicom puts a value into a text that fails, each sequence around it doubles the text: 2 kB become gigabytes.
+pydicom.dataset.tag_in_exception = contextlib.nullcontext
 
 MODALITY = "MR"
 SYNTAXES = {

@@ -129,6 +129,8 @@ def medical_files() -> Iterator[tuple[str, bytes, set[int]]]:
     yield "DICOM of several frames", medical.dicom(np.stack([grey, grey])), DAMAGED
     yield "DICOM of 60,000 x 60,000", medical.dicom(grey, Rows=60_000, Columns=60_000), LARGE
     yield "nested DICOM", medical.nested(500_000), DAMAGED
+    yield "babbling file meta information", medical.babbling(0x00020000, 40), DAMAGED
+    yield "babbling modality", medical.babbling(0x00080060, 40), DAMAGED
     yield "crowded DICOM", medical.crowded(10 * 2**20), DAMAGED
     upright = np.eye(4)
     volume = medical.nifti(grey[..., None], upright, packed=False)

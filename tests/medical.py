@@ -82,6 +82,24 @@ def nested(depth: int) -> bytes:
     return start[: start.index(b"\x10\x00\x10\x00PN")] + (sequence + item) * depth
 
 
+def babbling(tag: int, depth: int) -> bytes:
+    """Return a DICOM file in which an element is sequences in each other around a wrong number, not what it should be.
+
+    Args:
+        tag: of the element: 0x00020000 in the file meta information, or one of the data set.
+    """
+    whole = dicom(np.zeros((16, 16), np.uint16))
+    content = struct.pack("<HH2sH", 0x0028, 0x0009, b"UL", 3) + b"abc"
+    for level in range(depth):
+        own = tag if level == depth - 1 else 0x00081140
+        item = struct.pack("<HHI", 0xFFFE, 0xE000, len(content)) + content
+        content = struct.pack("<HH2sHI", own >> 16, own & 0xFFFF, b"SQ", 0, len(item)) + item
+    place, end = (132, 144) if tag == 0x00020000 else (whole.index(struct.pack("<HH", tag >> 16, tag & 0xFFFF)),) * 2
+    if place == end:
+        end += 8 + struct.unpack_from("<H", whole, place + 6)[0]
+    return whole[:place] + content + whole[end:]
+
+
 def crowded(length: int) -> bytes:
     """Return a DICOM file with as many empty elements as fit."""
     start = dicom(np.zeros((16, 16), np.uint16))

@@ -177,6 +177,15 @@ def test_other_dicom_files_are_refused_soon(data, code):
     assert time.monotonic() - started < 2
 
 
+@pytest.mark.parametrize("tag", [0x00020000, 0x00080060, 0x00280004])
+def test_sequences_where_a_value_should_be_take_no_memory(tag):
+    data = medical.babbling(tag, 14)
+    tracemalloc.start()
+    assert refused(data) == "corrupt_image"
+    assert tracemalloc.get_traced_memory()[1] < 2**21
+    tracemalloc.stop()
+
+
 def test_long_groups_and_unfolding_frames_are_refused():
     assert refused(crowded_groups(), Choice(number=1)) == "corrupt_image"
     bomb = struct.pack("<16L", 1, 64, *[0] * 14) + b"\x81\x00" * 2_000_000
