@@ -2,7 +2,8 @@
 DICOM files and NIfTI volumes. One after the other, as each needs memory."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import gevent
@@ -13,8 +14,9 @@ from gevent.threadpool import ThreadPool
 from imaging import decode, slices
 from webapp.refused import TRY_AGAIN, Refused
 
-PATIENCE = 5.0
-"""Seconds that one waits for those before it."""
+PLACES, PATIENCE = 6, 5.0
+"""How many may be at it or wait, and seconds that one waits: far fewer than images may be in flight, so that there is
+room for others."""
 LARGE = 2**20
 """Pixels of a picture from which on its decoding is noticed: some 50 ms."""
 
@@ -28,16 +30,23 @@ def in_turn(work: Callable, image: bytes, *more) -> Any:
     """
     if not slices.is_medical(image) and decode.area(image) < LARGE:
         return work(image, *more)
-    turn = current_app.extensions["turns"]
-    if not turn.acquire(timeout=PATIENCE):
-        raise Refused(503, "busy", f"Too many large images are being read. {TRY_AGAIN}")
-    try:
+    places, turn = current_app.extensions["turns"]
+    with held(places, timeout=0), held(turn, timeout=PATIENCE):
         found, error = one_thread(gevent.get_hub()).apply(_attempt, (work, image, *more))
-    finally:
-        turn.release()
     if error:
         raise error
     return found
+
+
+@contextmanager
+def held(semaphore: BoundedSemaphore, timeout: float) -> Iterator[None]:
+    """Hold a semaphore. Raises Refused (503 busy) when it cannot be had within so many seconds."""
+    if not semaphore.acquire(timeout=timeout):
+        raise Refused(503, "busy", f"Too many large images are being read. {TRY_AGAIN}")
+    try:
+        yield
+    finally:
+        semaphore.release()
 
 
 @functools.cache
@@ -56,4 +65,4 @@ def _attempt(work: Callable, *arguments) -> tuple[Any, Exception | None]:
 
 def register(app: Flask) -> None:
     """Give an application its queue."""
-    app.extensions["turns"] = BoundedSemaphore()
+    app.extensions["turns"] = BoundedSemaphore(PLACES), BoundedSemaphore()

@@ -125,8 +125,8 @@ def large_volume() -> bytes:
 
 
 def large_picture() -> bytes:
-    """Return a WebP of 16 megapixels in few bytes, which takes more than a second to be written as PNG."""
-    rows, columns = np.mgrid[:4096, :4096]
+    """Return a WebP of 9 megapixels in few bytes, which takes about a second to be written as PNG."""
+    rows, columns = np.mgrid[:3072, :3072]
     file = io.BytesIO()
     Image.fromarray(np.dstack([rows, columns, rows + columns]).astype(np.uint8)).save(file, "WEBP", method=0)
     return file.getvalue()
@@ -147,6 +147,20 @@ def test_a_large_file_holds_nobody_up(site, make, path, fields):
         assert ask(site, "GET", "/health/live")[0] == 200
         waits.append(time.monotonic() - started)
     assert answers[0][0] == 200 and max(waits) < 0.5
+
+
+def test_many_large_files_leave_room_for_others(site):
+    large, answers = large_picture(), []
+    senders = [threading.Thread(target=lambda: answers.append(predict(site, large))) for _ in range(12)]
+    for sender in senders:
+        sender.start()
+    time.sleep(0.5)
+    small = predict(site, PNG)
+    for sender in senders:
+        sender.join()
+    assert small[0] == 200 and len(answers) == 12
+    assert {(status, answer.get("code")) for status, _, answer in answers} == {(200, None), (503, "busy")}
+    assert all(headers["Retry-After"] for status, headers, _ in answers if status == 503)
 
 
 @pytest.fixture
