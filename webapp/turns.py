@@ -14,11 +14,10 @@ from gevent.threadpool import ThreadPool
 from imaging import decode, slices
 from webapp.refused import TRY_AGAIN, Refused
 
-PLACES, PATIENCE = 6, 5.0
-"""How many may be at it or wait, and seconds that one waits: far fewer than images may be in flight, so that there is
-room for others."""
-LARGE = 2**20
-"""Pixels of a picture from which on its decoding is noticed: some 50 ms."""
+PLACES, PATIENCE = 12, 3.0
+"""How many may be at it or wait, and seconds that one waits: fewer than may be in flight, so that others find room."""
+LARGE = 2 * 2**20
+"""Pixels of a picture from which on its decoding would be noticed: some 0.1 s."""
 
 
 def in_turn(work: Callable, image: bytes, *more) -> Any:
