@@ -2,13 +2,13 @@
 DICOM files and NIfTI volumes. One after the other, as each needs memory."""
 
 import functools
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import gevent
 from flask import Flask, current_app
-from gevent.lock import BoundedSemaphore
 from gevent.threadpool import ThreadPool
 
 from imaging import decode, slices
@@ -38,7 +38,7 @@ def in_turn(work: Callable, image: bytes, *more) -> Any:
 
 
 @contextmanager
-def held(semaphore: BoundedSemaphore, timeout: float) -> Iterator[None]:
+def held(semaphore: threading.BoundedSemaphore, timeout: float) -> Iterator[None]:
     """Hold a semaphore. Raises Refused (503 busy) when it cannot be had within so many seconds."""
     if not semaphore.acquire(timeout=timeout):
         raise Refused(503, "busy", f"Too many large images are being read. {TRY_AGAIN}")
@@ -48,7 +48,7 @@ def held(semaphore: BoundedSemaphore, timeout: float) -> Iterator[None]:
         semaphore.release()
 
 
-@functools.cache
+@functools.lru_cache(maxsize=1)
 def one_thread(hub: gevent.hub.Hub) -> ThreadPool:
     """Return the thread of a hub: always the same one, as each keeps what its allocator has once taken."""
     return ThreadPool(1, hub)
@@ -64,4 +64,4 @@ def _attempt(work: Callable, *arguments) -> tuple[Any, Exception | None]:
 
 def register(app: Flask) -> None:
     """Give an application its queue."""
-    app.extensions["turns"] = BoundedSemaphore(PLACES), BoundedSemaphore()
+    app.extensions["turns"] = threading.BoundedSemaphore(PLACES), threading.BoundedSemaphore()
