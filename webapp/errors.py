@@ -63,12 +63,17 @@ def from_image(error: ImageError | client.BadImage) -> Refused:
     return Refused(BAD_IMAGE[error.code], error.code, str(error))
 
 
+def unknown_release() -> Refused:
+    """Return the answer for a release that is not served."""
+    return Refused(404, client.UnknownRelease.code, "This older release of the model is not served. Choose another.")
+
+
 def from_client(error: client.ClientError) -> Refused:
     """Translate a failure of the client; what Triton said about it is logged, not shown: it can hold paths."""
     if isinstance(error, client.BadImage):
         return from_image(error)
     if isinstance(error, client.UnknownRelease):
-        return Refused(404, error.code, "This older release of the model is not served. Choose another.")
+        return unknown_release()
     current_app.logger.error("code=%s request_id=%s detail=%r", error.code, request_id(), error.detail)
     if isinstance(error, client.DeadlineExceeded):
         return Refused(503, error.code, f"The model server is too slow at the moment. {TRY_AGAIN}")

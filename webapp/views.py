@@ -10,7 +10,7 @@ from flask import Blueprint, Response, current_app, jsonify, render_template, re
 import client
 from imaging import contract, slices
 from webapp import audit, heat, openapi, volumes
-from webapp.errors import failure, from_client, wants_page
+from webapp.errors import failure, from_client, unknown_release, wants_page
 from webapp.health import canaries
 from webapp.journal import request_id
 from webapp.limits import refuse_too_many
@@ -174,6 +174,8 @@ def health():
     """
     is_live, answering = canaries()
     asked = [chosen_model({"model": [request.args["model"]]})] if "model" in request.args else answering
+    if is_live and any(contract.RELEASE in name and name not in answering for name in asked):
+        raise unknown_release()
     models = {name: answering.get(name, False) for name in asked}
     details = {"triton": is_live, "models": models,
                "computing": {name: computing(name) for name, works in models.items() if works}}

@@ -436,6 +436,7 @@ def test_without_javascript_a_slice_is_chosen_in_the_form(site, volume):
         Select(driver.find_element(By.ID, "plane")).select_by_visible_text("sagittal")
         driver.find_element(By.ID, "slice").send_keys("3")
         driver.find_element(By.ID, "send").click()
+        WebDriverWait(driver, 10).until(lambda d: d.find_elements(By.CSS_SELECTOR, ".bars"))
         check_bars(driver)
 
 

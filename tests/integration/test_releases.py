@@ -119,6 +119,8 @@ def test_an_older_release_answers_beside_the_current_one(repository, other, clas
         assert set(ask(site, "GET", "/health")[2]["models"]) == {
             name + end for name in contract.SERVED for end in ("", f".{first}")}
         assert predict(site, scans[0], model=f"resnet50.{second}")[2]["code"] == "unknown_release"
+        assert ask(site, "GET", f"/health?model=resnet50.{second}")[0] == 404
+        assert ask(site, "GET", f"/health?model={older}")[2]["models"] == {older: True}
         body, headers = form(scans[0], model=older)
         page = request.urlopen(request.Request(f"http://{site}/predict", body, headers | {"Accept": "text/html"}))
         text = page.read().decode()
