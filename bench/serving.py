@@ -110,6 +110,8 @@ def write_onnx(network: Path, path: Path) -> None:
     import tensorflow as tf
     import tf2onnx
 
+    from stages import normalization  # noqa: F401  (registers the network's own layer)
+
     loaded = keras.models.load_model(network, compile=False)
     graph, _ = tf2onnx.convert.from_function(
         tf.function(lambda pixels: loaded(pixels, training=False), autograph=False),
