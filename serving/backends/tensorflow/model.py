@@ -403,7 +403,7 @@ class TritonPythonModel:
             return [self._answer_one(request) for request in requests]
         feeds = [self._feed(request) for request in requests]
         try:
-            return self._answer_together(feeds)
+            return self._answer_together(requests, feeds)
         except (self.compute.failure, ValueError):  # one of them is bad: find out which
             return [self._answer_one(request) for request in requests]
 
@@ -425,16 +425,18 @@ class TritonPythonModel:
         """Return input name -> numpy array of a request."""
         return {name: pb_utils.get_input_tensor_by_name(request, name).as_numpy() for name in self.inputs}
 
-    def _response(self, result: dict):
-        return pb_utils.InferenceResponse([pb_utils.Tensor(name, np.asarray(result[name])) for name in self.outputs])
+    def _response(self, request, result: dict):
+        """Return the outputs that a request wants: Triton's stub drops others without the GIL, of which 3.12 dies."""
+        wanted = [name for name in self.outputs if name in request.requested_output_names()]
+        return pb_utils.InferenceResponse([pb_utils.Tensor(name, np.asarray(result[name])) for name in wanted])
 
-    def _answer_together(self, feeds: list) -> list:
+    def _answer_together(self, requests: list, feeds: list) -> list:
         """Run one batch for all requests and cut the outputs apart again."""
         batch = {name: np.concatenate([feed[name] for feed in feeds]) for name in self.inputs}
         result = self.compute(batch)
         ends = np.cumsum([len(next(iter(feed.values()))) for feed in feeds])[:-1]
         parts = {name: np.split(array, ends) for name, array in result.items()}
-        return [self._response({name: parts[name][i] for name in parts}) for i in range(len(feeds))]
+        return [self._response(request, {name: parts[name][i] for name in parts}) for i, request in enumerate(requests)]
 
     def _answer_later(self, requests: list) -> None:
         """Begin every request; each is answered when it is ready, and the next ones may come meanwhile."""
@@ -443,17 +445,17 @@ class TritonPythonModel:
 
     def _send(self, request, compute: Callable) -> None:
         """Answer a request with the outcome of a computation; until then its memory, the input, must be kept."""
-        response = self._outcome(compute)
+        response = self._outcome(request, compute)
         request.get_response_sender().send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
     def _answer_one(self, request):
         """Run one request."""
-        return self._outcome(lambda: self.compute(self._feed(request)))
+        return self._outcome(request, lambda: self.compute(self._feed(request)))
 
-    def _outcome(self, compute: Callable):
+    def _outcome(self, request, compute: Callable):
         """Return the response of a computation; an error of the graph becomes it: the user's if the input is bad."""
         try:
-            return self._response(compute())
+            return self._response(request, compute())
         except self.compute.bad_input as error:
             code, reason = pb_utils.TritonError.INVALID_ARG, getattr(error, "message", str(error))
         except self.compute.failure as error:
