@@ -431,6 +431,7 @@ def test_without_javascript_a_slice_is_chosen_in_the_form(site, volume):
         driver.get(f"http://{site}/")
         driver.find_element(By.ID, "file").send_keys(str(volume))
         driver.find_element(By.ID, "send").click()
+        WebDriverWait(driver, 10).until(lambda d: d.find_elements(By.ID, "error"))
         assert "Name one: axial 1 to 20" in text_of(driver, "#error")
         driver.find_element(By.ID, "file").send_keys(str(volume))
         Select(driver.find_element(By.ID, "plane")).select_by_visible_text("sagittal")
