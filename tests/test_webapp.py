@@ -122,6 +122,17 @@ def test_bad_form(web, fields, status, code):
     assert (answer.status_code, answer.json["code"]) == (status, code)
 
 
+@pytest.mark.parametrize("pattern", [b"\xff\xff\xff\xff", b"\r\n--"], ids=["bytes", "what looks like a boundary"])
+def test_a_file_is_the_same_wherever_its_form_is_cut_into_pieces(pattern):
+    content = pattern * (uploads.PARSED // 2)
+    for length in range(len(content) - 300, len(content)):  # the end of the file passes the end of the second piece
+        sent = form(file=upload(content[:length]))
+        kind, _, boundary = sent["content_type"].partition("; boundary=")
+        parser = uploads.StrictParser(stream_factory=lambda **_options: io.BytesIO())
+        _, fields, files = parser.parse(io.BytesIO(sent["data"]), kind, len(sent["data"]), {"boundary": boundary})
+        assert not fields and files["file"].read() == content[:length]
+
+
 BAD_BODIES = {
     "JSON": (b"{}", "application/json", 415, "not_multipart"),
     "bare image": (picture(), "image/png", 415, "not_multipart"),

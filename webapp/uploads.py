@@ -33,6 +33,8 @@ LIMITS = {
 
 PIECE = 2**20
 """Bytes of a refused body that are read at a time."""
+PARSED = 2**14
+"""Bytes of a form that are parsed at a time: the piece that holds the end of a file is searched byte by byte."""
 
 
 class Budget:
@@ -60,6 +62,27 @@ class StrictParser(FormDataParser):
 
     def __init__(self, **options) -> None:
         super().__init__(silent=False, **options)
+
+    def parse(self, stream: BinaryIO, mimetype: str, length: int | None, options: dict | None = None) -> tuple:
+        """Return the stream, the fields and the files in it. Raises ValueError for a malformed body."""
+        pieces = Pieces(stream, (options or {}).get("boundary", "").encode())
+        return stream, *super().parse(pieces, mimetype, length, options)[1:]
+
+
+class Pieces:
+    """A stream that gives about PARSED bytes at a time, and never a boundary and one byte of what follows it.
+
+    Werkzeug 3.1 then takes the line break before the boundary apart and adds its first half to the file
+    (MultipartDecoder._last_partial_boundary_index).
+    """
+
+    def __init__(self, stream: BinaryIO, boundary: bytes) -> None:
+        self._stream, self._boundary = stream, boundary
+
+    def read(self, size: int) -> bytes:
+        """Return the next bytes: at most `size`, or PARSED and two more."""
+        piece = self._stream.read(min(size, PARSED))
+        return piece + self._stream.read(2) if piece.endswith(self._boundary, 0, -1) else piece
 
 
 class UploadRequest(Request):
