@@ -87,6 +87,21 @@ def test_eight_threads_share_one_classifier(classifier, directly, scans):
     np.testing.assert_allclose([values(one) for one in predictions], expected, atol=CLOSE)
 
 
+def test_heatmaps_and_predictions_may_be_asked_for_at_the_same_time(classifier, scans):
+    """Under load OpenVINO computes no maps, but for who asks for them."""
+    known = [classifier.explain(scan) for scan in scans]
+
+    def ask(number):
+        index = number % len(scans)
+        if number % 3:
+            return np.abs(values(classifier.classify(scans[index])) - values(known[index].prediction)).max()
+        found = classifier.explain(scans[index]).heatmaps
+        return max(np.abs(found[name] - heatmap).max() for name, heatmap in known[index].heatmaps.items())
+
+    with ThreadPoolExecutor(8) as pool:
+        assert max(pool.map(ask, range(96))) < CLOSE
+
+
 def test_one_corrupt_image_among_twelve_fails_alone(classifier, directly, scans, monkeypatch):
     monkeypatch.setattr("client.classifier.canonical", lambda data, **_options: data)  # let it reach Triton
     classifier.classify(scans[0])  # so that the labels are known and every request is one inference
@@ -207,7 +222,11 @@ def test_the_command_prints_json_on_request(server, folder, capsys):
     assert broken["error"]["code"] == "corrupt_image"
 
 
-CHILD = "import os, sys, client; sys.exit(7 if client.Classifier(os.environ['TRITON_URL']).is_live() else 8)"
+CHILD = """
+import os, sys, client
+is_live = client.Classifier(os.environ["TRITON_URL"]).is_live()
+sys.exit(7 if is_live and os.sched_getscheduler(0) == os.SCHED_BATCH else 8)
+"""
 
 
 def test_serving_ends_with_its_command_and_leaves_nothing(repository):

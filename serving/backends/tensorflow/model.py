@@ -192,8 +192,9 @@ class TensorFlow:
 class OpenVino:
     """A model of one image executed by OpenVINO: the same attributes as TensorFlow's.
 
-    Under load every core computes an image of its own, so that none waits for another. A single image is computed by
-    all cores, which is soonest. Batches inside the model are not faster on CPUs.
+    Under load every core computes an image of its own, so that none waits for another, and no outputs but rows of
+    numbers. A single image is computed by all cores, which is soonest, and so is one whose maps are asked for. Batches
+    inside the model are not faster on CPUs.
     """
 
     bad_input = ()
@@ -212,8 +213,10 @@ class OpenVino:
         common = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
                   "INFERENCE_NUM_THREADS": self.cores}
         together = core.compile_model(model, "CPU", common | {"NUM_STREAMS": 1})
-        apart = core.compile_model(model, "CPU", common | {"NUM_STREAMS": self.cores})
-        self.names = [next(iter(output.names)) for output in together.outputs]
+        rows = [output.node for output in model.outputs if len(output.shape) <= 2] or model.results
+        lean = openvino.Model(rows, model.get_parameters())
+        apart = core.compile_model(lean, "CPU", common | {"NUM_STREAMS": self.cores})
+        self.lean = {next(iter(output.names)) for output in apart.outputs}
         self.together = together.create_infer_request()
         self.idle = queue.SimpleQueue()
         for _ in range(self.cores):
@@ -230,16 +233,18 @@ class OpenVino:
         """Run the model on all cores, one image after the other: input name -> array, to output name -> array."""
         return self._joined([self._run(self.together, feed, index) for index in range(count_rows(feed))])
 
-    def start(self, feed: dict, alone: bool, done: Callable) -> None:
+    def start(self, feed: dict, wanted: set[str], alone: bool, done: Callable) -> None:
         """Begin to run the model; wait here only while no core is free.
 
         Args:
             feed: input name -> array.
+            wanted: names of the outputs that are asked for.
             alone: nothing else waits to be run.
             done: called once, in any thread, with a function that returns the outputs as __call__ does, or raises.
         """
         rows = [None] * count_rows(feed)
-        if alone and len(rows) == 1 and self.idle.qsize() == self.cores:
+        is_single = alone and len(rows) == 1 and self.idle.qsize() == self.cores
+        if is_single or not wanted <= self.lean:
             done(lambda: self(feed))
             return
         unfinished, lock = set(range(len(rows))), threading.Lock()
@@ -259,17 +264,18 @@ class OpenVino:
         for index in range(len(rows)):
             self.workers.submit(work, index, self.idle.get())
 
-    def _run(self, request, feed: dict, index: int) -> list:
-        """Return the outputs of one image, in the order of self.names; the request's own memory is used again."""
-        request.infer({name: array[index : index + 1] for name, array in feed.items()}, share_inputs=True)
-        return [np.array(request.get_output_tensor(position).data) for position in range(len(self.names))]
+    def _run(self, request, feed: dict, index: int) -> dict:
+        """Return output name -> array of one image; the request's own memory is used again."""
+        request.infer({name: array[index : index + 1] for name, array in feed.items()}, share_inputs=True,
+                      share_outputs=True)
+        return {next(iter(port.names)): np.array(request.get_tensor(port).data) for port in request.model_outputs}
 
     def _joined(self, rows: list) -> dict:
         """Return output name -> array, of the outputs of every image. Raises what one of them has raised."""
         for row in rows:
             if isinstance(row, Exception):
                 raise row
-        return {name: np.concatenate(parts) for name, parts in zip(self.names, zip(*rows, strict=True), strict=True)}
+        return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
 
 class Numpy:
@@ -441,7 +447,8 @@ class TritonPythonModel:
     def _answer_later(self, requests: list) -> None:
         """Begin every request; each is answered when it is ready, and the next ones may come meanwhile."""
         for request in requests:
-            self.compute.start(self._feed(request), alone=len(requests) == 1, done=partial(self._send, request))
+            wanted = set(request.requested_output_names())
+            self.compute.start(self._feed(request), wanted, alone=len(requests) == 1, done=partial(self._send, request))
 
     def _send(self, request, compute: Callable) -> None:
         """Answer a request with the outcome of a computation; until then its memory, the input, must be kept."""
