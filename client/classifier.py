@@ -1,5 +1,6 @@
 """From the bytes of one image to the probabilities of the four classes, through Triton."""
 
+import math
 import re
 import time
 from collections.abc import Callable, Sequence
@@ -303,11 +304,12 @@ def _is_held(client: InferenceServerClient, model: str) -> bool:
 def _prediction(values: np.ndarray, model: str) -> Prediction:
     """Turn an output into a Prediction; refuse what is no row of probabilities, as a broken server can say anything."""
     expected = (1, len(contract.CLASSES))
-    if values.shape != expected or not np.isfinite(values).all():
+    row = values[0].tolist() if values.shape == expected else [math.nan]  # so few numbers are no work for numpy
+    if not all(map(math.isfinite, row)):
         raise ServerError("The served model gave no usable answer.", detail=f"expected {expected}, came {values!r}")
-    if (values < 0).any() or abs(float(values.sum()) - 1.0) > SUM_TOLERANCE:
+    if min(row) < 0 or abs(sum(row) - 1.0) > SUM_TOLERANCE:
         raise ServerError("The served model gave numbers that are no probabilities.", detail=repr(values))
-    probabilities = dict(zip(contract.CLASSES, map(float, values[0]), strict=True))
+    probabilities = dict(zip(contract.CLASSES, row, strict=True))
     label = max(probabilities, key=probabilities.__getitem__)
     return Prediction(model, label, probabilities[label], probabilities)
 
