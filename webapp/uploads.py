@@ -73,7 +73,7 @@ class Pieces:
     """A stream that gives about PARSED bytes at a time, and never a boundary and one byte of what follows it.
 
     Werkzeug 3.1 then takes the line break before the boundary apart and adds its first half to the file
-    (MultipartDecoder._last_partial_boundary_index).
+    (https://github.com/pallets/werkzeug/issues/3285).
     """
 
     def __init__(self, stream: BinaryIO, boundary: bytes) -> None:

@@ -213,7 +213,7 @@ class OpenVino:
         common = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
                   "INFERENCE_NUM_THREADS": self.cores}
         together = core.compile_model(model, "CPU", common | {"NUM_STREAMS": 1})
-        rows = [output.node for output in model.outputs if len(output.shape) <= 2] or model.results
+        rows = [output.node for output in model.outputs if len(output.partial_shape) <= 2] or model.results
         lean = openvino.Model(rows, model.get_parameters())
         apart = core.compile_model(lean, "CPU", common | {"NUM_STREAMS": self.cores})
         self.lean = {next(iter(output.names)) for output in apart.outputs}
