@@ -42,6 +42,8 @@ SIZE, JPEG_SIZE, JPEGS, CALIBRATION = 224, 512, 16, 64
 CONNECTIONS = (1, 4, 16)
 BOUNDARY = b"bench"
 START_SECONDS = 120
+INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
+"""What decides how fast the three precisions are, in the words of /proc/cpuinfo."""
 SETTLE = 2
 """Seconds in which a server ends what the previous measurement has left behind when its connections were cut."""
 
@@ -330,6 +332,12 @@ def processor_time(root: int) -> dict[str, float]:
     return found
 
 
+def instructions() -> list[str]:
+    """Return which of INSTRUCTIONS the processor has."""
+    known = set(Path("/proc/cpuinfo").read_text().split())
+    return [name for name in INSTRUCTIONS if name in known]
+
+
 def measure(folder: Path, rounds: int, seconds: float, only: str) -> dict[str, dict]:
     """Let all take turns; return by name what each round measured.
 
@@ -443,6 +451,24 @@ def table(found: dict) -> str:
     return "\n".join(lines)
 
 
+def ratios(found: dict) -> str:
+    """Return, as a Markdown table, our requests/s at 4 and 16 connections as multiples of what each other one does."""
+    def speed(name: str, connections: int) -> float:
+        return found["servers"][name]["connections"][str(connections)]["requests_per_second"]
+
+    def row(title: str, mine: str, limits: tuple[float, float]) -> str:
+        return f"| {title} | " + " | ".join(
+            f"{speed(mine, n) / limit:.2f}" for n, limit in zip(CONNECTIONS[1:], limits, strict=True)) + " |"
+
+    lines = ["| ours against | at 4 connections | at 16 connections |", "|---|---|---|"]
+    for precision, loop in found["bare_loop"].items():
+        lines.append(row(f"the bare loop, {precision}", f"ours, {precision}", (loop, loop)))
+    for name in found["servers"]:
+        if not name.startswith("ours"):
+            lines.append(row(f"{name}, ours in int8", "ours, int8", tuple(speed(name, n) for n in CONNECTIONS[1:])))
+    return "\n".join(lines)
+
+
 def plot(found: dict, path: Path) -> None:
     """Draw requests a second at each number of connections, as bars, and the bare loops as lines."""
     import matplotlib
@@ -482,7 +508,8 @@ def main() -> int:
     folder = (PROJECT / WORK).resolve()
     prepare(folder)
     found = {"size": SIZE, "jpeg_size": JPEG_SIZE, "rounds": options.rounds, "seconds": options.seconds,
-             "machine": platform.machine(), "cores": len(os.sched_getaffinity(0))}
+             "machine": platform.machine(), "cores": len(os.sched_getaffinity(0)), "instructions": instructions(),
+             "python": platform.python_version()}
     if options.scaling:
         files.write_json(PROJECT / SCALING, found | {"cases": scaling(folder, options.rounds, options.seconds)})
         return 0
@@ -493,6 +520,7 @@ def main() -> int:
     found |= measure(folder, options.rounds, options.seconds, options.only)
     print(table(found))
     if not options.only:
+        print(ratios(found))
         files.write_json(PROJECT / OUTPUT, found)
         plot(found, PROJECT / PLOT)
     return 0

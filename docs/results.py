@@ -26,9 +26,10 @@ STAGES = {"custom": "train_custom", "resnet50": "train_resnet"}
 def tables() -> dict[tuple[str, str], str]:
     """Return the tables by page and by the name in the page's marks."""
     scaled = json.loads((PROJECT / serving.SCALING).read_text())["cases"]
+    timed = json.loads((PROJECT / serving.OUTPUT).read_text())
     return {("README.md", "results"): table(PROJECT, contract.NETWORKS),
             ("README.md", "published results"): table(PROJECT / "published/run", contract.NETWORKS),
-            ("docs/serving.md", "timings"): serving.table(json.loads((PROJECT / serving.OUTPUT).read_text())) + "\n",
+            ("docs/serving.md", "timings"): f"{serving.table(timed)}\n\n{serving.ratios(timed)}\n",
             ("docs/serving.md", "scaling"): scaling(scaled),
             ("docs/serving.md", "steps"): steps(scaled),
             ("docs/serving.md", "folder"): folder(json.loads((PROJECT / serving.FOLDER).read_text())),
