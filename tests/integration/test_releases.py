@@ -73,7 +73,9 @@ def wait_for(log, text, seconds=30.0):
 def test_publish_and_rollback_under_load_lose_and_mix_nothing(repository, other, bad, scans, tmp_path):
     store, log, seen = tmp_path / "releases", tmp_path / "log", []
     first = releases.publish(repository, store)
+    started = time.monotonic()
     with serving(store, log) as (site, _):
+        start = time.monotonic() - started
         ended = threading.Event()
 
         def load() -> None:
@@ -91,7 +93,8 @@ def test_publish_and_rollback_under_load_lose_and_mix_nothing(repository, other,
         assert releases.current(store).name == second
         time.sleep(1)
         assert releases.rollback(store) == first
-        assert wait_for(log, f"Release {first} serves") <= 10
+        # Ten seconds, or on a slow machine a few times what a start takes there without load.
+        assert wait_for(log, f"Release {first} serves", 60) <= max(10, 4 * start)
         time.sleep(1)
         ended.set()
         for thread in threads:
