@@ -6,9 +6,9 @@
 
 Needs wrk (Debian: apt-get install wrk) and bench/requirements.txt. All serve the same untrained custom network at
 224 x 224 and get the same JPEG files. In each round every contender is started, asked by 1, 4 and 16 connections and
-stopped; they take turns, since timings drift. Prints a table and writes bench/serving.json and docs/serving.png. With
---scaling our road alone, on 1 core to all of them and with one and two networks loaded: bench/scaling.json. With
---folder `python -m client` on so many files: bench/folder.json.
+stopped; they take turns, since timings drift, and the bare loop runs before and after our road. Prints a table and
+writes bench/serving.json and docs/serving.png. With --scaling our road alone, on 1 core to all of them and with one and
+two networks loaded: bench/scaling.json. With --folder `python -m client` on so many files: bench/folder.json.
 """
 
 import argparse
@@ -348,10 +348,10 @@ def measure(folder: Path, rounds: int, seconds: float, only: str) -> dict[str, d
     found = {one.name: {"start": [], "memory": [], **{str(n): [] for n in CONNECTIONS}} for one in taking_part}
     loops = {precision: [] for precision in contract.PRECISIONS}
     for number in range(1, rounds + 1):
-        for precision, speeds in loops.items():
-            speeds.append(bare(folder, precision, seconds))
-            print(f"round {number}/{rounds}  bare loop, {precision}: {speeds[-1]:.1f} images/s", flush=True)
         for one in taking_part:
+            precision = one.name.removeprefix("ours, ")
+            if precision in loops:
+                loops[precision].append(bare(folder, precision, seconds))
             with running(one, folder / "server.log") as (port, process, start):
                 found[one.name]["start"].append(start)
                 drive(port, 4, 2, folder)
@@ -362,7 +362,11 @@ def measure(folder: Path, rounds: int, seconds: float, only: str) -> dict[str, d
             speeds = "  ".join(f"{found[one.name][str(n)][-1]['requests_per_second']:6.1f}" for n in CONNECTIONS)
             print(f"round {number}/{rounds}  {speeds} requests/s  {start:5.1f} s  "
                   f"{found[one.name]['memory'][-1]:6.0f} MB  {one.name}", flush=True)
-    return {"bare_loop": {name: statistics.median(speeds) for name, speeds in loops.items()},
+            if precision in loops:
+                loops[precision].append(bare(folder, precision, seconds))
+                print(f"round {number}/{rounds}  bare loop before and after: "
+                      + ", ".join(f"{speed:.1f}" for speed in loops[precision][-2:]) + " images/s", flush=True)
+    return {"bare_loop": {name: statistics.median(speeds) for name, speeds in loops.items() if speeds},
             "servers": {name: summary(rows) for name, rows in found.items()}}
 
 
