@@ -52,7 +52,7 @@ def let_work_finish() -> None:
     Otherwise each request that arrives or is handed on interrupts the network that computes for another one, which then
     finds its caches overwritten (sched(7), SCHED_BATCH). A program outside may interrupt, so a machine stays usable.
     """
-    with contextlib.suppress(OSError):  # a container may forbid it; it is about speed only
+    with contextlib.suppress(OSError, AttributeError):  # a container may forbid it, other systems lack it
         os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
