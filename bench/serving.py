@@ -244,7 +244,9 @@ def running(contender: Contender, log: Path):
     """
     port = free_port()
     body = sorted(log.parent.glob("*.form"))[0].read_bytes()
-    environment = os.environ | contender.environment | {
+    # The variable is that of our training (stages/__init__.py): the others run as a user would start them.
+    inherited = {key: value for key, value in os.environ.items() if key != "TF_ENABLE_ONEDNN_OPTS"}
+    environment = inherited | contender.environment | {
         "PORT": str(port), "BENCH_SIZE": str(SIZE), "TF_CPP_MIN_LOG_LEVEL": "3", "BENTOML_DO_NOT_TRACK": "true"}
     command = [word.format(port=port) for word in contender.command]
     with log.open("wb") as output:

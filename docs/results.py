@@ -58,6 +58,11 @@ def table(project: Path, networks: tuple[str, ...]) -> str:
         lines.append(f"| {network} | {run['parameters']:,} | {run['weights']} | {run['epochs']} "
                      f"| {intervals.shown(score, 'accuracy')} | {intervals.shown(score, 'macro_f1')} "
                      f"| {score['macro_roc_auc']:.3f} | {score['ece']:.3f} |")
+    served = json.loads((project / "reports/export/metrics.json").read_text())
+    lines += [f"\n{network}, served in {record['precision']}: {100 * record['test']['same_class']:.1f} % of these test "
+              f"images get the same class, macro F1 is {record['test']['macro_f1']:.3f} instead of "
+              f"{record['test']['float32_macro_f1']:.3f}."
+              for network, record in served.items() if network in networks and "test" in record]
     return "\n".join(lines) + "\n"
 
 

@@ -59,6 +59,12 @@ def test_int8_stays_near_and_is_an_eighth_of_the_precision(saved, images):
     assert np.abs(plain(saved, pixels) - quantization.predict(model, pixels, "int8")).max() < 0.05
 
 
+def test_int8_weights_leave_a_bit_so_that_the_sums_of_avx2_do_not_overflow(saved, images):
+    model = quantization.quantized(saved, quantization.spread(images, 20)[0])
+    weights = [op.data for op in model.get_ops() if op.get_type_name() == "Constant" and op.data.dtype == np.int8]
+    assert len(weights) >= 10 and max(np.abs(one.astype(int)).max() for one in weights) == 64
+
+
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
 def test_the_temperature_inside_the_model_is_that_of_calibration(saved, images, temperature):
     pixels, _ = quantization.spread(images, 20)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from imaging import processor
 from serving import __main__ as command
 from serving import discovery, server, snapshot, supervisor
 from serving.errors import ServingError
@@ -274,6 +275,15 @@ def test_a_precision_that_the_processor_lacks_becomes_float32(repository, tmp_pa
         assert ('"int8"' in text, '"float32"' in text) == (has, not has)
         assert (f"{name}: exported for int8" in printed) != has
         assert '"int8"' in (repository / name / "config.pbtxt").read_text()
+
+
+@pytest.mark.parametrize("flags, int8, bfloat16", [
+    ("sse4_2 avx", False, False), ("avx avx2 fma", True, False), ("avx2 avx512f avx512_bf16 avx512_vnni", True, True)])
+def test_which_processor_serves_which_precision(tmp_path, flags, int8, bfloat16):
+    facts = tmp_path / "cpuinfo"
+    facts.write_text(f"processor\t: 0\nflags\t\t: fpu {flags} xsave\n")
+    has = {precision: processor.has(needed, facts) for precision, needed in snapshot.NEEDS.items()}
+    assert has == {"int8": int8, "bfloat16": bfloat16}
 
 
 def test_the_backend_refuses_a_runtime_that_it_does_not_know(backend):
