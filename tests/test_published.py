@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from imaging import contract
+from stages import quantization
 from tests.conftest import PROJECT
 
 HERE = PROJECT / "published"
@@ -62,6 +63,13 @@ def test_the_scores_are_those_of_the_predictions(provenance):
     counts = Counter((row["actual"], row["predicted"]) for row in rows)
     assert provenance["test_diagrams"]["confusion"] == [[counts[one, other] for other in contract.CLASSES]
                                                         for one in contract.CLASSES]
+
+
+def test_it_is_served_in_int8_as_the_validation_images_allow(model_files, provenance):
+    record = json.loads((HERE / "run/reports/export/metrics.json").read_text())["custom"]
+    assert record == provenance["decision"]["served"] and record["precision"] == "int8"
+    assert quantization.passes("int8", record["validation"]["int8"])
+    assert 'string_value: "int8"' in model_files["custom/config.pbtxt"].decode()
 
 
 def test_no_picture_of_a_patient_is_published():
