@@ -1,14 +1,16 @@
 """Times serving: our road from upload to answer against what a user would pick instead, and the bare model.
 
     python -m bench.serving --rounds 3 --seconds 8
+    python -m bench.serving --output bench/serving-avx2.json     (on a machine without VNNI)
     python -m bench.serving --scaling
     python -m bench.serving --folder 3000
 
 Needs wrk (Debian: apt-get install wrk) and bench/requirements.txt. All serve the same untrained custom network at
 224 x 224 and get the same JPEG files. In each round every contender is started, asked by 1, 4 and 16 connections and
-stopped; they take turns, since timings drift, and the bare loop runs before and after our road. Prints a table and
-writes bench/serving.json and docs/serving.png. With --scaling our road alone, on 1 core to all of them and with one and
-two networks loaded: bench/scaling.json. With --folder `python -m client` on so many files: bench/folder.json.
+stopped; they take turns, since timings drift, and the bare loop runs before and after our road. bfloat16 takes part
+where the processor computes it. Prints a table and writes bench/serving.json and docs/serving.png. With --scaling our
+road alone, on 1 core to all of them and with one and two networks loaded: bench/scaling.json. With --folder `python -m
+client` on so many files: bench/folder.json.
 """
 
 import argparse
@@ -31,7 +33,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from imaging import contract
+from imaging import contract, processor
 from stages import files
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -182,6 +184,12 @@ def ours(folder: Path, repository: str, cores: int | None = None) -> Contender:
     return Contender(f"ours, {repository}", [*bound, *serving, *log, "--", *page])
 
 
+def precisions() -> list[str]:
+    """Return those of contract.PRECISIONS that this processor speeds up, float32 first."""
+    fast = processor.has(processor.BFLOAT16)
+    return [name for name in contract.PRECISIONS if fast or name != "bfloat16"]
+
+
 def contenders(folder: Path) -> list[Contender]:
     """Return who takes part."""
     cores = len(os.sched_getaffinity(0))
@@ -190,7 +198,7 @@ def contenders(folder: Path) -> list[Contender]:
     all_threads = onnx | {"BENCH_THREADS": str(cores)}
 
     return [
-        *(ours(folder, precision) for precision in ("int8", "bfloat16", "float32")),
+        *(ours(folder, precision) for precision in reversed(precisions())),
         Contender("Flask + Keras, gunicorn -w 4", [*gunicorn, "-w", "4", "bench.contenders.flask_keras:app"],
                   {"BENCH_KERAS": str(folder / "custom.keras")}),
         Contender(f"Flask + ONNX Runtime, 1 worker x {cores} threads",
@@ -348,7 +356,7 @@ def measure(folder: Path, rounds: int, seconds: float, only: str) -> dict[str, d
     """
     taking_part = [one for one in contenders(folder) if only in one.name]
     found = {one.name: {"start": [], "memory": [], **{str(n): [] for n in CONNECTIONS}} for one in taking_part}
-    loops = {precision: [] for precision in contract.PRECISIONS}
+    loops = {precision: [] for precision in precisions()}
     for number in range(1, rounds + 1):
         for one in taking_part:
             precision = one.name.removeprefix("ours, ")
@@ -489,8 +497,8 @@ def plot(found: dict, path: Path) -> None:
         places = np.arange(len(names)) + 0.27 * (offset - 1)
         bars = axes.barh(places, speeds, 0.25, color=f"C{offset}", label=f"{connections} connections")
         axes.bar_label(bars, fmt="%.0f", fontsize=7, padding=2)
-    for precision, style in zip(contract.PRECISIONS, (":", "--", "-"), strict=True):
-        axes.axvline(found["bare_loop"][precision], color="grey", linestyle=style, label=f"bare model, {precision}")
+    for (precision, speed), style in zip(found["bare_loop"].items(), (":", "--", "-"), strict=False):
+        axes.axvline(speed, color="grey", linestyle=style, label=f"bare model, {precision}")
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.set(xlabel="requests/s", title=f"POST /predict, custom network at {SIZE} x {SIZE}, {found['cores']} cores")
@@ -506,6 +514,7 @@ def main() -> int:
     parser.add_argument("--rounds", type=int, default=3, help="turns of each contender; default: %(default)s")
     parser.add_argument("--seconds", type=int, default=8, help="of each measurement; default: %(default)s")
     parser.add_argument("--only", default="", help="time contenders with this in their name, and write no files")
+    parser.add_argument("--output", type=Path, default=OUTPUT, help="where to; the plot is drawn for %(default)s only")
     parser.add_argument("--scaling", action="store_true", help="our road alone, by cores and networks")
     parser.add_argument("--folder", type=int, metavar="FILES", help="the command-line client on so many files")
     options = parser.parse_args()
@@ -527,8 +536,9 @@ def main() -> int:
     print(table(found))
     if not options.only:
         print(ratios(found))
-        files.write_json(PROJECT / OUTPUT, found)
-        plot(found, PROJECT / PLOT)
+        files.write_json(PROJECT / options.output, found)
+        if options.output == OUTPUT:
+            plot(found, PROJECT / PLOT)
     return 0
 
 
