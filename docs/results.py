@@ -28,8 +28,10 @@ def tables() -> dict[tuple[str, str], str]:
     """Return the tables by page and by the name in the page's marks."""
     scaled = json.loads((PROJECT / serving.SCALING).read_text())["cases"]
     timed, plain = (json.loads((PROJECT / path).read_text()) for path in (serving.OUTPUT, AVX2_TIMINGS))
-    return {("README.md", "results"): table(PROJECT, contract.NETWORKS),
-            ("README.md", "published results"): table(PROJECT / "published/run", contract.NETWORKS),
+    published = PROJECT / "published/run"
+    return {("README.md", "results"): table(PROJECT, contract.NETWORKS) + served(PROJECT, contract.NETWORKS),
+            ("README.md", "published results"): table(published, contract.NETWORKS)
+            + served(published, contract.NETWORKS),
             ("docs/serving.md", "timings"): f"{serving.table(timed)}\n\n{serving.ratios(timed)}\n",
             ("docs/serving.md", "timings without VNNI"): f"{serving.table(plain)}\n\n{serving.ratios(plain)}\n",
             ("docs/serving.md", "scaling"): scaling(scaled),
@@ -60,12 +62,21 @@ def table(project: Path, networks: tuple[str, ...]) -> str:
         lines.append(f"| {network} | {run['parameters']:,} | {run['weights']} | {run['epochs']} "
                      f"| {intervals.shown(score, 'accuracy')} | {intervals.shown(score, 'macro_f1')} "
                      f"| {score['macro_roc_auc']:.3f} | {score['ece']:.3f} |")
-    served = json.loads((project / "reports/export/metrics.json").read_text())
-    lines += [f"\n{network}, served in {record['precision']}: {100 * record['test']['same_class']:.1f} % of these test "
-              f"images get the same class, macro F1 is {record['test']['macro_f1']:.3f} instead of "
-              f"{record['test']['float32_macro_f1']:.3f}."
-              for network, record in served.items() if network in networks and "test" in record]
     return "\n".join(lines) + "\n"
+
+
+def served(project: Path, networks: tuple[str, ...]) -> str:
+    """Return what serving in less precision does to a run's test images as Markdown; reads reports/export/metrics.json.
+
+    Args:
+        project: the folder with that file.
+        networks: one line each, if the network is served in another precision than float32.
+    """
+    records = json.loads((project / "reports/export/metrics.json").read_text())
+    return "".join(f"\n{network}, served in {record['precision']}: {100 * record['test']['same_class']:.1f} % of these "
+                   f"test images get the same class, macro F1 is {record['test']['macro_f1']:.3f} instead of "
+                   f"{record['test']['float32_macro_f1']:.3f}.\n"
+                   for network, record in records.items() if network in networks and "test" in record)
 
 
 def scaling(cases: list[dict]) -> str:

@@ -10,6 +10,7 @@ import yaml
 
 from docs import results
 from imaging import contract
+from stages import files
 from tests.conftest import PROJECT
 
 README = (PROJECT / "README.md").read_text()
@@ -27,6 +28,16 @@ def flat(tree: dict, prefix: str = "") -> dict:
 def test_the_results_are_those_of_the_files(page, name):
     text = (PROJECT / page).read_text()
     assert results.START.format(name) + results.tables()[page, name] + results.END.format(name) in text
+
+
+def test_what_int8_changes_is_shown_for_the_networks_of_the_table_only(tmp_path):
+    test = {"same_class": 0.9955, "macro_f1": 0.9758, "float32_macro_f1": 0.9804}
+    records = {"custom": {"precision": "int8", "test": test}, "together": {"precision": "int8", "test": test},
+               "resnet50": {"precision": "float32"}}
+    files.write_json(tmp_path / "reports/export/metrics.json", records)
+    lines = results.served(tmp_path, contract.NETWORKS).splitlines()
+    assert lines == ["", "custom, served in int8: 99.6 % of these test images get the same class, macro F1 is 0.976 "
+                         "instead of 0.980."]
 
 
 def test_every_param_is_explained_with_its_default():
