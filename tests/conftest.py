@@ -25,6 +25,18 @@ def pytest_collectreport(report):
         skipped.append(report.nodeid)
 
 
+def pytest_collection_modifyitems(items):
+    """Group the tests for pytest-xdist: one worker has all of a file, and all files that need the trained road.
+
+    Those take longest and begin first.
+    """
+    road = {item.path for item in items if "phantom_road" in item.fixturenames}
+    items.sort(key=lambda item: item.path not in road)
+    for item in items:
+        name = "road" if item.path in road else f"{item.path.parent.name}/{item.path.stem}"
+        item.add_marker(pytest.mark.xdist_group(name))
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_sessionfinish(session, exitstatus):
     """In CI everything that a test needs is present: a skip means that something was not tested."""
