@@ -15,7 +15,7 @@ from stages import params, preprocess, train_custom
 
 def build(knobs: params.TrainCustom, input_pooling: int) -> nn.Module:
     """Return the network of stages/train_custom.py, untrained; it ends with logits."""
-    layers, channels = [nn.AvgPool2d(input_pooling)], preprocess.CHANNELS
+    layers, channels = [nn.AvgPool2d(input_pooling)] if input_pooling > 1 else [], preprocess.CHANNELS
     dropout = nn.Dropout2d if knobs.spatial_dropout else nn.Dropout
     for filters in train_custom.FILTERS:
         for _ in range(2):

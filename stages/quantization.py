@@ -22,7 +22,7 @@ CALIBRATION_IMAGES = 300
 JUDGED_IMAGES = 1000
 """Most images of a split that are compared."""
 INT8_IMAGES = 100
-"""Fewest validation images from which int8 may be judged."""
+"""Fewest validation images from which `auto` judges int8."""
 INT8_SAME_CLASS = 0.995
 INT8_F1_FALL = 0.002
 BFLOAT16_SAME_CLASS = 0.999
@@ -44,9 +44,8 @@ def quantized(saved_model: Path, pixels: np.ndarray) -> ov.Model:
     """Return the int8 form of a SavedModel.
 
     An activation's range is the one with the smallest squared error on the histogram of its values (NNCF's HISTOGRAM,
-    after torchao's HistogramObserver): on the published network that halves what the default changes. Weights hold 7 of
-    the 8 bits (OverflowFix.ENABLE): AVX2 adds two products in 16 bits, and so computes the same as VNNI (OpenVINO's
-    "saturation issue").
+    after torchao's HistogramObserver). Weights hold 7 of the 8 bits (OverflowFix.ENABLE), so that the sums of two
+    products that AVX2 keeps in 16 bits do not overflow (OpenVINO's "saturation issue").
 
     Args:
         saved_model: with the signature of stages/export.py.
@@ -118,7 +117,7 @@ def passes(precision: str, found: dict[str, float]) -> bool:
     """
     if precision == "int8":
         fall = found["float32_macro_f1"] - found["macro_f1"]
-        return found["images"] >= INT8_IMAGES and found["same_class"] >= INT8_SAME_CLASS and fall <= INT8_F1_FALL
+        return found["same_class"] >= INT8_SAME_CLASS and fall <= INT8_F1_FALL
     return found["same_class"] >= BFLOAT16_SAME_CLASS and found["largest_difference"] <= BFLOAT16_DIFFERENCE
 
 
@@ -127,17 +126,26 @@ def choose(wanted: str, found: dict[str, dict]) -> str:
 
     Args:
         wanted: param export.precision.
-        found: precision -> agreement() on the validation split.
+        found: precision -> agreement() on the validation split, for each of candidates().
     """
     if wanted != "auto":
         return wanted
-    return next((name for name in candidates(wanted) if passes(name, found[name])), "float32")
+    return next((name for name, one in found.items() if passes(name, one)), "float32")
 
 
-def candidates(wanted: str) -> tuple[str, ...]:
-    """Return the precisions to compare with float32, fastest first; bfloat16 only where the processor computes it."""
+def candidates(wanted: str, images: int) -> tuple[str, ...]:
+    """Return the precisions to compare with float32, fastest first.
+
+    Args:
+        wanted: param export.precision. `auto` leaves out int8 where too few images could judge it, which saves minutes.
+        images: of the validation split.
+
+    bfloat16 is compared only where the processor computes it.
+    """
     fast = ("int8", "bfloat16") if processor.has(processor.BFLOAT16) else ("int8",)
-    return tuple(name for name in fast if wanted in ("auto", name))
+    if wanted != "auto":
+        return tuple(name for name in fast if name == wanted)
+    return fast if images >= INT8_IMAGES else fast[1:]
 
 
 def spread(images: dataset.Images, most: int) -> tuple[np.ndarray, np.ndarray]:
@@ -160,14 +168,17 @@ def measured(saved_model: Path, splits: dict[str, dataset.Images], wanted: str, 
     models = {name: ov.Core().read_model(saved_model) for name in ("float32", "bfloat16")}
     (pixels, labels), (test, test_labels) = (spread(splits[name], JUDGED_IMAGES) for name in ("validation", "test"))
     plain, threshold = predict(models["float32"], pixels, "float32"), 0.0
-    if "int8" in candidates(wanted):
+    compared = candidates(wanted, len(labels))
+    if "int8" in compared:
         rough = quantized(saved_model, spread(splits["train"], CALIBRATION_IMAGES)[0])
         decision = calibration.decide(labels, predict(rough, pixels, "int8"), accepted_error)
         models["int8"] = with_temperature(rough, decision["temperature"])
         threshold = decision["review_threshold"]
-    found = {name: agreement(labels, plain, predict(models[name], pixels, name)) for name in candidates(wanted)}
+    found = {name: agreement(labels, plain, predict(models[name], pixels, name)) for name in compared}
     chosen = choose(wanted, found)
     record = {"precision": chosen, "validation": found}
+    if wanted == "auto" and "int8" not in compared:
+        record["int8"] = f"not judged: it takes {INT8_IMAGES} validation images, there are {len(labels)}"
     if chosen != "float32":
         record["test"] = agreement(test_labels, predict(models["float32"], test, "float32"),
                                    predict(models[chosen], test, chosen))

@@ -36,7 +36,8 @@ def build(knobs: TrainCustom, input_pooling: int) -> keras.Model:
     regulariser = keras.regularizers.L2(knobs.l2)
     dropout = layers.SpatialDropout2D if knobs.spatial_dropout else layers.Dropout
     pixels = keras.Input((None, None, preprocess.CHANNELS), name=contract.PIXELS)
-    x = layers.AveragePooling2D(input_pooling, name="input_pool")(pixels)
+    # A pool of 1 x 1 changes nothing, but would be computed.
+    x = layers.AveragePooling2D(input_pooling, name="input_pool")(pixels) if input_pooling > 1 else pixels
     for block, filters in enumerate(FILTERS, start=1):
         for part in (1, 2):
             name = f"block{block}_{part}"

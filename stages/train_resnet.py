@@ -43,7 +43,8 @@ def build(knobs: TrainResnet, base: keras.Model, pretrained: bool, input_pooling
         float32 [b, 4].
     """
     pixels = keras.Input((None, None, preprocess.CHANNELS), name=contract.PIXELS)
-    x = layers.AveragePooling2D(input_pooling, name="input_pool")(pixels)
+    # A pool of 1 x 1 changes nothing, but would be computed.
+    x = layers.AveragePooling2D(input_pooling, name="input_pool")(pixels) if input_pooling > 1 else pixels
     x = layers.Rescaling(255.0, name="to_255")(x)
     # ImageNet's weights expect BGR, less the mean of each channel.
     x = keras.applications.resnet50.preprocess_input(x)

@@ -33,6 +33,14 @@ def test_custom_has_five_blocks_as_described(custom):
     assert all(layer.kernel_regularizer.l2 == pytest.approx(1e-4) for layer in convolutions)
 
 
+@pytest.mark.parametrize("pooling, expected", [(1, 0), (2, 1)])
+def test_images_are_pooled_only_where_that_changes_them(defaults, base, pooling, expected):
+    custom = train_custom.build(defaults.train_custom, pooling)
+    resnet = train_resnet.build(defaults.train_resnet, base, pretrained=False, input_pooling=pooling)
+    for network in (custom, resnet):
+        assert sum(isinstance(layer, layers.AveragePooling2D) for layer in network.layers) == expected
+
+
 def test_custom_has_the_number_of_parameters_that_the_readme_says(custom):
     assert custom.count_params() == 4_850_532
 

@@ -56,7 +56,8 @@ def test_int8_stays_near_and_is_an_eighth_of_the_precision(saved, images):
     model = quantization.quantized(saved, pixels[:50])
     kinds = {op.get_type_name() for op in model.get_ops()}
     assert "FakeQuantize" in kinds
-    assert np.abs(plain(saved, pixels) - quantization.predict(model, pixels, "int8")).max() < 0.05
+    # The ranges that NNCF chooses by default are not good enough for this.
+    assert np.abs(plain(saved, pixels) - quantization.predict(model, pixels, "int8")).max() < 0.0125
 
 
 def test_int8_weights_leave_a_bit_so_that_the_sums_of_avx2_do_not_overflow(saved, images):
@@ -75,7 +76,7 @@ def test_the_temperature_inside_the_model_is_that_of_calibration(saved, images, 
     assert changed.outputs[0].names == {contract.PROBABILITIES}
 
 
-@pytest.mark.parametrize("change", [{"same_class": 0.994}, {"macro_f1": 0.977}, {"images": 99}])
+@pytest.mark.parametrize("change", [{"same_class": 0.994}, {"macro_f1": 0.977}])
 def test_int8_is_refused_for_what_the_line_says(change):
     assert quantization.passes("int8", GOOD | {"same_class": 0.995, "macro_f1": 0.9781})
     assert not quantization.passes("int8", GOOD | change)
@@ -89,14 +90,25 @@ def test_bfloat16_is_refused_for_what_the_line_says(change):
 
 def test_auto_takes_the_fastest_that_passes():
     bad = GOOD | {"same_class": 0.5}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(quantization.processor, "has", lambda instructions: True)
-        assert quantization.choose("auto", {"int8": GOOD, "bfloat16": GOOD}) == "int8"
-        assert quantization.choose("auto", {"int8": bad, "bfloat16": GOOD}) == "bfloat16"
-        assert quantization.choose("auto", {"int8": bad, "bfloat16": bad}) == "float32"
-        assert quantization.choose("int8", {"int8": bad}) == "int8"  # who asks for it by name gets it
-        patch.setattr(quantization.processor, "has", lambda instructions: False)
-        assert quantization.choose("auto", {"int8": bad}) == "float32"
+    assert quantization.choose("auto", {"int8": GOOD, "bfloat16": GOOD}) == "int8"
+    assert quantization.choose("auto", {"int8": bad, "bfloat16": GOOD}) == "bfloat16"
+    assert quantization.choose("auto", {"int8": bad, "bfloat16": bad}) == "float32"
+    assert quantization.choose("int8", {"int8": bad}) == "int8"  # who asks for it by name gets it
+
+
+@pytest.mark.parametrize(("has_bfloat16", "images", "expected"), [
+    (True, 100, ("int8", "bfloat16")), (True, 99, ("bfloat16",)), (False, 100, ("int8",)), (False, 99, ())])
+def test_auto_compares_what_can_be_computed_and_judged(has_bfloat16, images, expected, monkeypatch):
+    monkeypatch.setattr(quantization.processor, "has", lambda instructions: has_bfloat16)
+    assert quantization.candidates("auto", images) == expected
+    assert quantization.candidates("int8", images) == ("int8",)
+
+
+def test_too_few_images_to_judge_int8_are_on_record(saved, images):
+    few = dataset.Images(images.pixels[:20], images.labels[:20])
+    found = quantization.measured(saved, {"train": few, "validation": few, "test": few}, "auto", 0.02)
+    assert found.record["int8"] == "not judged: it takes 100 validation images, there are 20"
+    assert found.precision != "int8" and "int8" not in found.record["validation"]
 
 
 def test_the_record_names_the_choice_and_int8_gets_its_own_threshold(saved, images):
