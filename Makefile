@@ -46,9 +46,9 @@ serve-published: $(VENV)/.runtime
 	PORT=$(PORT) $(BIN)/python -m serving --repository published/model_repository -- \
 		$(BIN)/gunicorn -c webapp/gunicorn.conf.py 'webapp:create_app()'
 
-# Two workers, as much of a test waits or runs on one core; tests/conftest.py says what stays together.
+# Two workers, as most tests wait or run on one core; tests/conftest.py says what stays together and in which order.
 test: $(VENV)/.development .venv-tf217/.ready
-	$(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 
 lint: $(VENV)/.development
 	$(BIN)/ruff check .

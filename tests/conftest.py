@@ -5,11 +5,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from xdist.scheduler import LoadScopeScheduling
 
 from imaging import contract
 from stages import params
 
 PROJECT = Path(__file__).resolve().parents[1]
+ROAD = ("test_road.py", "test_interruptions.py")
+"""Files whose tests share one road on phantoms, trained once; they take half of the time of all tests."""
 skipped = []
 
 
@@ -26,15 +29,21 @@ def pytest_collectreport(report):
 
 
 def pytest_collection_modifyitems(items):
-    """Group the tests for pytest-xdist: one worker has all of a file, and all files that need the trained road.
+    """Let what takes longest begin first."""
+    items.sort(key=lambda item: item.path.name not in ROAD)
 
-    Those take longest and begin first.
-    """
-    road = {item.path for item in items if "phantom_road" in item.fixturenames}
-    items.sort(key=lambda item: item.path not in road)
-    for item in items:
-        name = "road" if item.path in road else f"{item.path.parent.name}/{item.path.stem}"
-        item.add_marker(pytest.mark.xdist_group(name))
+
+class Files(LoadScopeScheduling):
+    """Gives all tests of a file to one worker of pytest-xdist, and those of all files in ROAD."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        file = nodeid.split("::")[0]
+        return "road" if file.endswith(ROAD) else file
+
+
+def pytest_xdist_make_scheduler(config, log):
+    """Return who shares out the tests."""
+    return Files(config, log)
 
 
 @pytest.hookimpl(trylast=True)
