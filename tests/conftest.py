@@ -12,7 +12,7 @@ from stages import params
 
 PROJECT = Path(__file__).resolve().parents[1]
 ROAD = ("test_road.py", "test_interruptions.py")
-"""Files whose tests share one road on phantoms, trained once; they take half of the time of all tests."""
+"""Files whose tests share one road on phantoms, trained once; they take longest."""
 skipped = []
 
 
