@@ -112,11 +112,15 @@ def require_numpy_1(version: str) -> None:
         )
 
 
+def is_native(installation: Installation) -> bool:
+    """Return whether a Triton brings its own TensorFlow backend, as 25.02 and older do; it is used instead of ours."""
+    return (installation.backends / "tensorflow" / NATIVE).exists()
+
+
 def lay_out_backends(installation: Installation, folder: Path) -> None:
     """Make a backend directory: the installation's backends, its Python stub, and our TensorFlow backend.
 
-    A native TensorFlow backend, as in Triton 25.02 and older, is used instead of ours. Whole backends can be links;
-    single files cannot: Triton refuses a library that "escapes" its backend's folder.
+    Whole backends can be links; single files cannot: Triton refuses a library that "escapes" its backend's folder.
 
     Args:
         installation: from find().
@@ -128,7 +132,7 @@ def lay_out_backends(installation: Installation, folder: Path) -> None:
             (folder / "python").mkdir()
             for file in [*backend.glob("*.so"), *backend.glob("*.py"), installation.stub]:
                 shutil.copy2(file, folder / "python" / file.name)
-        elif backend.name != "tensorflow" or (backend / NATIVE).exists():
+        elif backend.name != "tensorflow" or is_native(installation):
             (folder / backend.name).symlink_to(backend)
     if not (folder / "tensorflow").exists():
         shutil.copytree(BACKEND, folder / "tensorflow", ignore=shutil.ignore_patterns("__pycache__"))

@@ -110,6 +110,8 @@ class Server:
                 wanted = ", ".join(map(contract.ensemble, contract.SERVED))
                 raise ServingError(f"Expected one of the ensembles {wanted}. Received: {', '.join(sorted(models))}.")
             discovery.lay_out_backends(installation, self._folder / "backends")
+            if not discovery.is_native(installation):
+                snapshot.drop_queue_policies(self.copy)
             self.log_file = self.log_file or self._folder / "triton.log"
             self.log_file.parent.mkdir(parents=True, exist_ok=True)
             if not self._is_successor:

@@ -23,6 +23,8 @@ NEEDS = {"bfloat16": processor.BFLOAT16, "int8": processor.INT8}
 """Precision -> instructions that make it worth while."""
 PRECISION_VALUE = re.compile(rf'(key:\s*"{contract.PRECISION}"\s*value:\s*{{\s*string_value:\s*)"(\w+)"')
 
+QUEUE_POLICY = re.compile(r"^[ \t]*default_queue_policy\s*\{[^{}]*\}[ \t]*\n", re.MULTILINE)
+
 
 @dataclass(frozen=True)
 class Model:
@@ -126,6 +128,16 @@ def fit_precision(repository: Path) -> None:
             path.write_text(text[: found.start(2)] + "float32" + text[found.end(2) :], encoding="utf-8")
             print(f"{path.parent.name}: exported for {found.group(2)}, which this processor lacks; served in float32.",
                   file=sys.stderr)
+
+
+def drop_queue_policies(repository: Path) -> None:
+    """Take Triton's queue policies out of the configurations; serving/backends/tensorflow/model.py has its own.
+
+    With any of them Triton's batcher is not woken for a request that comes while no instance waits for one; it looks
+    again after half a second (Enqueue in src/dynamic_batch_scheduler.cc of triton-inference-server/core, 2.51).
+    """
+    for path in sorted(repository.glob("*/config.pbtxt")):
+        path.write_text(QUEUE_POLICY.sub("", path.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def _table(provenance: Path) -> dict[str, str]:

@@ -23,8 +23,10 @@ import queue
 import re
 import sys
 import threading
+import time
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -38,6 +40,11 @@ RUNTIMES = ("tensorflow", "openvino", "numpy")
 PRECISIONS = ("float32", "bfloat16", "int8")
 FIRST_CORE_FOR_NUMPY_2 = (2, 52)
 """Version of Triton's core in release 24.11. Older stubs read [1, 2, 3] of numpy 2 as [1, 1, 1] without an error."""
+
+WAITING, PATIENCE = 64, 10.0
+"""Most requests of a network that wait, and seconds that one waits if it does not name its own: what
+default_queue_policy says in config.pbtxt. `python -m serving` takes that out, because with it Triton 2.51 forgets to
+look at a request that comes while its predecessor is being handed over, for up to half a second."""
 
 # Smallest valid PNG, one black pixel: bytes to warm up a model that decodes images.
 PNG = bytes.fromhex(
@@ -143,13 +150,12 @@ class TensorFlow:
 
     Attributes:
         inputs, outputs: name -> (numpy dtype, shape with None for any size), of the signature.
-        bad_input, failure: the exceptions for inputs that the graph refuses, and for everything that can go wrong.
+        bad_input: the exceptions for inputs that the graph refuses.
     """
 
     def __init__(self, config: dict, kind: str, version: Path):
         self.tf = self._import(config, kind, version.parents[1])
         self.bad_input = self.tf.errors.InvalidArgumentError
-        self.failure = self.tf.errors.OpError
         path = version / (config["default_model_filename"] or DEFAULT_FILENAME)
         require_saved_model(path)
         self.loaded = self.tf.saved_model.load(str(path))  # the signature does not keep its variables alive
@@ -198,7 +204,6 @@ class OpenVino:
     """
 
     bad_input = ()
-    failure = Exception
 
     def __init__(self, config: dict, version: Path):
         openvino = installed("openvino")
@@ -221,7 +226,6 @@ class OpenVino:
         self.idle = queue.SimpleQueue()
         for _ in range(self.cores):
             self.idle.put(apart.create_infer_request())
-        self.workers = ThreadPoolExecutor(self.cores)
 
     @staticmethod
     def _described(ports: list) -> dict:
@@ -230,39 +234,25 @@ class OpenVino:
                 for port in ports}
 
     def __call__(self, feed: dict) -> dict:
-        """Run the model on all cores, one image after the other: input name -> array, to output name -> array."""
-        return self._joined([self._run(self.together, feed, index) for index in range(count_rows(feed))])
+        """Run the model on all cores, one image after the other: input name -> array, to output name -> array.
 
-    def start(self, feed: dict, wanted: set[str], alone: bool, done: Callable) -> None:
-        """Begin to run the model; wait here only while no core is free.
-
-        Args:
-            feed: input name -> array.
-            wanted: names of the outputs that are asked for.
-            alone: nothing else waits to be run.
-            done: called once, in any thread, with a function that returns the outputs as __call__ does, or raises.
+        Not to be called by two threads at once.
         """
-        rows = [None] * count_rows(feed)
-        is_single = alone and len(rows) == 1 and self.idle.qsize() == self.cores
-        if is_single or not wanted <= self.lean:
-            done(lambda: self(feed))
-            return
-        unfinished, lock = set(range(len(rows))), threading.Lock()
+        return self._on(self.together, feed)
 
-        def work(index: int, request) -> None:
-            try:
-                rows[index] = self._run(request, feed, index)
-            except Exception as error:
-                rows[index] = error
+    def apart(self, feed: dict) -> dict:
+        """Run the model on one core, for the outputs in `lean`; as many threads may call it at once as there are cores.
+        """
+        request = self.idle.get()
+        try:
+            return self._on(request, feed)
+        finally:
             self.idle.put(request)
-            with lock:
-                unfinished.discard(index)
-                is_last = not unfinished
-            if is_last:
-                done(lambda: self._joined(rows))
 
-        for index in range(len(rows)):
-            self.workers.submit(work, index, self.idle.get())
+    def _on(self, request, feed: dict) -> dict:
+        """Return the outputs of every image, computed one after the other."""
+        rows = [self._run(request, feed, index) for index in range(count_rows(feed))]
+        return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
     def _run(self, request, feed: dict, index: int) -> dict:
         """Return output name -> array of one image; the request's own memory is used again."""
@@ -270,18 +260,11 @@ class OpenVino:
                       share_outputs=True)
         return {next(iter(port.names)): np.array(request.get_tensor(port).data) for port in request.model_outputs}
 
-    def _joined(self, rows: list) -> dict:
-        """Return output name -> array, of the outputs of every image. Raises what one of them has raised."""
-        for row in rows:
-            if isinstance(row, Exception):
-                raise row
-        return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
-
 
 class Numpy:
     """The preprocessing of images as pixels.py computes it: the same attributes as TensorFlow's."""
 
-    bad_input = failure = ValueError
+    bad_input = ValueError
 
     def __init__(self, config: dict):
         # Triton's stub imports this file by its path, so that its folder is not searched for modules.
@@ -365,8 +348,27 @@ def give_back() -> None:
         libc.malloc_trim(0)
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """A request that waits for its turn.
+
+    Attributes:
+        request: Triton's; keeps the memory of the inputs. feed: input name -> array. wanted: names of outputs.
+        deadline: of time.monotonic().
+    """
+
+    request: object
+    feed: dict
+    wanted: set[str]
+    deadline: float
+
+
 class TritonPythonModel:
-    """One instance of a model: a process that Triton starts, feeds and stops."""
+    """One instance of a model: a process that Triton starts, feeds and stops.
+
+    A network's requests wait here, not in Triton: see WAITING. The preprocessing, which is soon done, lets them wait
+    there, since uploads can be large and would fill the shared memory.
+    """
 
     def initialize(self, args: dict) -> None:
         """Load the version's SavedModel, compare it with the configuration, and run it once.
@@ -396,22 +398,23 @@ class TritonPythonModel:
         require_agreement(self.name, self.batched, self.outputs, self.compute.outputs, exact=False)
         self._warm_up()
         give_back()
+        self.most = config["max_batch_size"]
+        self.waiting, self.running, self.has_all_cores = deque(), 0, False
+        self.changed = threading.Condition()
+        if not self.per_request:
+            for _ in range(self.compute.cores if self.side_by_side else 1):
+                threading.Thread(target=self._work, daemon=True).start()
 
-    def execute(self, requests: list) -> list:
-        """Answer every request with exactly one response, in order.
+    def execute(self, requests: list) -> list | None:
+        """Answer encoded images at once, in order: one by one, so that a corrupt upload fails alone.
 
-        Requests of a batch run together. Encoded images run one by one, so that a corrupt upload fails alone; decoding
-        gains nothing from a batch.
+        Requests of a network are accepted only, and answered later.
         """
-        if self.side_by_side:
-            return self._answer_later(requests)
         if self.per_request:
-            return [self._answer_one(request) for request in requests]
-        feeds = [self._feed(request) for request in requests]
-        try:
-            return self._answer_together(requests, feeds)
-        except (self.compute.failure, ValueError):  # one of them is bad: find out which
-            return [self._answer_one(request) for request in requests]
+            return [self._outcome(request, partial(self.compute, self._feed(request))) for request in requests]
+        for request in requests:
+            self._accept(request)
+        return None
 
     def _warm_up(self) -> None:
         """Run the graph once: the first call of a signature costs a second that no user should wait for."""
@@ -436,28 +439,91 @@ class TritonPythonModel:
         wanted = [name for name in self.outputs if name in request.requested_output_names()]
         return pb_utils.InferenceResponse([pb_utils.Tensor(name, np.asarray(result[name])) for name in wanted])
 
-    def _answer_together(self, requests: list, feeds: list) -> list:
-        """Run one batch for all requests and cut the outputs apart again."""
-        batch = {name: np.concatenate([feed[name] for feed in feeds]) for name in self.inputs}
-        result = self.compute(batch)
-        ends = np.cumsum([len(next(iter(feed.values()))) for feed in feeds])[:-1]
-        parts = {name: np.split(array, ends) for name, array in result.items()}
-        return [self._response(request, {name: parts[name][i] for name in parts}) for i, request in enumerate(requests)]
+    def _accept(self, request) -> None:
+        """Let a request wait, or refuse it when too many do."""
+        deadline = time.monotonic() + (request.timeout() / 1e6 or PATIENCE)
+        entry = Waiting(request, self._feed(request), set(request.requested_output_names()), deadline)
+        with self.changed:
+            if is_accepted := len(self.waiting) < WAITING:
+                self.waiting.append(entry)
+                self.changed.notify()
+        if not is_accepted:
+            self._refuse(request, f"Exceeds maximum queue size of {WAITING}")
 
-    def _answer_later(self, requests: list) -> None:
-        """Begin every request; each is answered when it is ready, and the next ones may come meanwhile."""
-        for request in requests:
-            wanted = set(request.requested_output_names())
-            self.compute.start(self._feed(request), wanted, alone=len(requests) == 1, done=partial(self._send, request))
+    def _work(self) -> None:
+        """Answer what waits, for as long as this process lives."""
+        while True:
+            taken, with_all_cores = self._take()
+            try:
+                self._answer(taken, with_all_cores)
+            except Exception as error:  # of Triton, which no longer wants the answer; others wait for theirs
+                pb_utils.Logger.log_error(f"{self.name}: {error}")
+            del taken  # and with it the memory of the inputs
+            with self.changed:
+                self.running -= 1
+                if with_all_cores:
+                    self.has_all_cores = False
+                    self.changed.notify_all()
+
+    def _take(self) -> tuple[list[Waiting], bool]:
+        """Return what this thread shall answer next, as soon as it may, and whether all cores shall compute it.
+
+        That is one request, or for TensorFlow as many as fit into one batch.
+        """
+        with self.changed:
+            self.changed.wait_for(lambda: self.waiting and not self.has_all_cores)
+            taken = [self.waiting.popleft()]
+            rows = count_rows(taken[0].feed)
+            while not self.side_by_side and self.waiting:
+                rows += count_rows(self.waiting[0].feed)
+                if rows > self.most:
+                    break
+                taken.append(self.waiting.popleft())
+            is_alone = not self.waiting and not self.running
+            self.running += 1
+            self.has_all_cores = self.side_by_side and (is_alone or not taken[0].wanted <= self.compute.lean)
+            return taken, self.has_all_cores
+
+    def _answer(self, taken: list[Waiting], with_all_cores: bool) -> None:
+        """Answer requests; those whose time is over are refused."""
+        now = time.monotonic()
+        for late in (one for one in taken if one.deadline < now):
+            self._refuse(late.request, "Request timeout expired")
+        taken = [one for one in taken if one.deadline >= now]
+        if taken and not self.side_by_side:
+            self._answer_together(taken)
+            return
+        compute = self.compute if with_all_cores else self.compute.apart
+        for one in taken:
+            self._send(one.request, partial(compute, one.feed))
+
+    def _answer_together(self, taken: list[Waiting]) -> None:
+        """Run one batch for all requests and cut the outputs apart again; one by one if that fails, to see whose."""
+        batch = {name: np.concatenate([one.feed[name] for one in taken]) for name in self.inputs}
+        try:
+            result = self.compute(batch)
+        except Exception:
+            for one in taken:
+                self._send(one.request, partial(self.compute, one.feed))
+            return
+        ends = np.cumsum([count_rows(one.feed) for one in taken])[:-1]
+        parts = {name: np.split(array, ends) for name, array in result.items()}
+        for index, one in enumerate(taken):
+            rows = {name: parts[name][index] for name in parts}
+            self._send(one.request, lambda rows=rows: rows)
 
     def _send(self, request, compute: Callable) -> None:
         """Answer a request with the outcome of a computation; until then its memory, the input, must be kept."""
-        response = self._outcome(request, compute)
-        request.get_response_sender().send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        self._respond(request, self._outcome(request, compute))
 
-    def _answer_one(self, request):
-        """Run one request."""
-        return self._outcome(request, lambda: self.compute(self._feed(request)))
+    def _refuse(self, request, reason: str) -> None:
+        """Answer a request with Triton's error for a server that has no time for it."""
+        error = pb_utils.TritonError(f"{self.name}: {reason}", pb_utils.TritonError.UNAVAILABLE)
+        self._respond(request, pb_utils.InferenceResponse(output_tensors=[], error=error))
+
+    def _respond(self, request, response) -> None:
+        """Send a request's only response."""
+        request.get_response_sender().send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
     def _outcome(self, request, compute: Callable):
         """Return the response of a computation; an error of the graph becomes it: the user's if the input is bad."""
@@ -465,7 +531,7 @@ class TritonPythonModel:
             return self._response(request, compute())
         except self.compute.bad_input as error:
             code, reason = pb_utils.TritonError.INVALID_ARG, getattr(error, "message", str(error))
-        except self.compute.failure as error:
+        except Exception as error:
             code, reason = pb_utils.TritonError.INTERNAL, str(error)
         error = pb_utils.TritonError(f"{self.name}: {short(reason)}", code)
         return pb_utils.InferenceResponse(output_tensors=[], error=error)

@@ -1,0 +1,97 @@
+"""Requests that wait for a network: how long, how many, and that none is forgotten."""
+
+import os
+import re
+import signal
+import time
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+from tritonclient.http import InferenceServerClient, InferInput
+from tritonclient.utils import InferenceServerException
+
+import client
+from imaging import contract
+from tests.integration.repository import MAX_BATCH_SIZE, SIZE
+from tests.integration.test_health import stub
+
+FORGOTTEN = 0.4
+"""Seconds. Triton's batcher looks after half a second for requests that it has not been told of."""
+PIXELS = np.random.default_rng(0).random((MAX_BATCH_SIZE, SIZE, SIZE, 3), np.float32)
+
+
+def probabilities(url: str, network: str, timeout: int | None = None) -> np.ndarray:
+    """What a network says of PIXELS, asked without the preprocessing; timeout in microseconds."""
+    triton = InferenceServerClient(url, network_timeout=60)
+    try:
+        tensor = InferInput(contract.PIXELS, PIXELS.shape, "FP32")
+        tensor.set_data_from_numpy(PIXELS)
+        return triton.infer(network, [tensor], timeout=timeout).as_numpy(contract.PROBABILITIES)
+    finally:
+        triton.close()
+
+
+@pytest.mark.parametrize("network", contract.NETWORKS)
+def test_a_request_that_comes_while_another_is_computed_is_not_forgotten(classifier, scans, network):
+    def ask(number):
+        time.sleep(0.001 * number)
+        started = time.monotonic()
+        classifier.classify(scans[number], network)
+        return time.monotonic() - started
+
+    classifier.classify(scans[0], network)
+    with ThreadPoolExecutor(2) as pool:
+        longest = [max(pool.map(ask, range(2))) for _ in range(100)]
+    assert max(longest) < FORGOTTEN
+
+
+def test_triton_serves_without_queue_policies_and_the_repository_keeps_them(repository, server):
+    triton = InferenceServerClient(server.url)
+    for model in (contract.PREPROCESS, *contract.NETWORKS):
+        batching = triton.get_model_config(model)["dynamic_batching"]
+        assert not any(batching.get("default_queue_policy", {}).values()), model
+        text = (repository / model / "config.pbtxt").read_text()
+        assert re.search(r"default_queue_policy \{[^}]*max_queue_size: 64", text)
+    triton.close()
+
+
+@pytest.mark.parametrize("network", contract.NETWORKS)
+def test_a_request_whose_time_is_over_is_not_computed(server, network):
+    with pytest.raises(InferenceServerException, match="timeout expired") as caught:
+        probabilities(server.url, network, timeout=1)
+    assert caught.value.status() == "503"
+    assert probabilities(server.url, network, timeout=5_000_000).shape == (MAX_BATCH_SIZE, len(contract.CLASSES))
+
+
+def test_a_late_image_is_told_so_in_the_words_of_the_client(server, scans):
+    classifier = client.Classifier(server.url, timeout=30)
+    classifier.classify(scans[0])
+    infer = InferenceServerClient.infer
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(client.DeadlineExceeded, match="too busy to answer"):
+        patch.setattr(InferenceServerClient, "infer",
+                      lambda *arguments, **options: infer(*arguments, **options | {"timeout": 1}))
+        classifier.classify(scans[0])
+    classifier.close()
+
+
+@pytest.mark.parametrize("network", contract.NETWORKS)
+def test_a_flood_is_answered_or_refused_and_then_over(server, network):
+    expected = probabilities(server.url, network)
+
+    def ask(_number):
+        try:
+            return bool(np.abs(probabilities(server.url, network) - expected).max() < 1e-5)
+        except InferenceServerException as error:
+            return error.status(), "Exceeds maximum queue size" in error.message()
+
+    held = stub(server, network)
+    os.kill(held, signal.SIGSTOP)  # so that they all come at once
+    with ThreadPoolExecutor(300) as pool:
+        answers = pool.map(ask, range(300))
+        time.sleep(0.2)
+        os.kill(held, signal.SIGCONT)
+        found = Counter(answers)
+    assert set(found) == {True, ("503", True)} and found[True] > 64
+    np.testing.assert_allclose(probabilities(server.url, network), expected, atol=1e-5)
