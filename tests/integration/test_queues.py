@@ -6,6 +6,7 @@ import signal
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
@@ -15,22 +16,32 @@ from tritonclient.utils import InferenceServerException
 import client
 from imaging import contract
 from tests.integration.repository import MAX_BATCH_SIZE, SIZE
-from tests.integration.test_health import stub
 
 FORGOTTEN = 0.4
 """Seconds. Triton's batcher looks after half a second for requests that it has not been told of."""
 PIXELS = np.random.default_rng(0).random((MAX_BATCH_SIZE, SIZE, SIZE, 3), np.float32)
 
 
-def probabilities(url: str, network: str, timeout: int | None = None) -> np.ndarray:
-    """What a network says of PIXELS, asked without the preprocessing; timeout in microseconds."""
+def probabilities(url: str, network: str, rows: int = MAX_BATCH_SIZE, timeout: int | None = None) -> np.ndarray:
+    """What a network says of so many rows of PIXELS, asked without the preprocessing; timeout in microseconds."""
     triton = InferenceServerClient(url, network_timeout=60)
     try:
-        tensor = InferInput(contract.PIXELS, PIXELS.shape, "FP32")
-        tensor.set_data_from_numpy(PIXELS)
+        tensor = InferInput(contract.PIXELS, [rows, *PIXELS.shape[1:]], "FP32")
+        tensor.set_data_from_numpy(PIXELS[:rows])
         return triton.infer(network, [tensor], timeout=timeout).as_numpy(contract.PROBABILITIES)
     finally:
         triton.close()
+
+
+@contextmanager
+def held(server):
+    """Stop Triton for a moment, so that what is asked meanwhile comes at once."""
+    os.kill(server.pid, signal.SIGSTOP)
+    try:
+        yield
+        time.sleep(0.5)
+    finally:
+        os.kill(server.pid, signal.SIGCONT)
 
 
 @pytest.mark.parametrize("network", contract.NETWORKS)
@@ -59,21 +70,32 @@ def test_triton_serves_without_queue_policies_and_the_repository_keeps_them(repo
 
 @pytest.mark.parametrize("network", contract.NETWORKS)
 def test_a_request_whose_time_is_over_is_not_computed(server, network):
-    with pytest.raises(InferenceServerException, match="timeout expired") as caught:
-        probabilities(server.url, network, timeout=1)
-    assert caught.value.status() == "503"
+    with ThreadPoolExecutor(25) as pool:
+        with held(server):
+            others = [pool.submit(probabilities, server.url, network, rows=1) for _ in range(20)]
+            time.sleep(0.05)
+            late = [pool.submit(probabilities, server.url, network, rows=1, timeout=1) for _ in range(5)]
+        for one in late:
+            with pytest.raises(InferenceServerException, match="timeout expired") as caught:
+                one.result()
+            assert caught.value.status() == "503"
+        assert all(one.result().shape == (1, len(contract.CLASSES)) for one in others)
     assert probabilities(server.url, network, timeout=5_000_000).shape == (MAX_BATCH_SIZE, len(contract.CLASSES))
 
 
-def test_a_late_image_is_told_so_in_the_words_of_the_client(server, scans):
-    classifier = client.Classifier(server.url, timeout=30)
+def test_a_late_image_is_told_so_in_the_words_of_the_client(server, classifier, scans, monkeypatch):
     classifier.classify(scans[0])
     infer = InferenceServerClient.infer
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(client.DeadlineExceeded, match="too busy to answer"):
-        patch.setattr(InferenceServerClient, "infer",
-                      lambda *arguments, **options: infer(*arguments, **options | {"timeout": 1}))
-        classifier.classify(scans[0])
-    classifier.close()
+    with ThreadPoolExecutor(21) as pool:
+        with held(server):
+            others = [pool.submit(probabilities, server.url, "custom") for _ in range(20)]
+            time.sleep(0.05)
+            monkeypatch.setattr(InferenceServerClient, "infer",
+                                lambda *arguments, **options: infer(*arguments, **options | {"timeout": 1}))
+            late = pool.submit(classifier.classify, scans[0])
+        with pytest.raises(client.DeadlineExceeded, match="too busy to answer"):
+            late.result()
+        assert all(one.result() is not None for one in others)
 
 
 @pytest.mark.parametrize("network", contract.NETWORKS)
@@ -86,12 +108,9 @@ def test_a_flood_is_answered_or_refused_and_then_over(server, network):
         except InferenceServerException as error:
             return error.status(), "Exceeds maximum queue size" in error.message()
 
-    held = stub(server, network)
-    os.kill(held, signal.SIGSTOP)  # so that they all come at once
     with ThreadPoolExecutor(300) as pool:
-        answers = pool.map(ask, range(300))
-        time.sleep(0.2)
-        os.kill(held, signal.SIGCONT)
+        with held(server):
+            answers = pool.map(ask, range(300))
         found = Counter(answers)
     assert set(found) == {True, ("503", True)} and found[True] > 64
     np.testing.assert_allclose(probabilities(server.url, network), expected, atol=1e-5)

@@ -43,8 +43,9 @@ FIRST_CORE_FOR_NUMPY_2 = (2, 52)
 
 WAITING, PATIENCE = 64, 10.0
 """Most requests of a network that wait, and seconds that one waits if it does not name its own: what
-default_queue_policy says in config.pbtxt. `python -m serving` takes that out, because with it Triton 2.51 forgets to
-look at a request that comes while its predecessor is being handed over, for up to half a second."""
+default_queue_policy says in config.pbtxt. `python -m serving` takes that out, because with it Triton 2.51 overlooks a
+request that comes while execute() runs, for up to half a second."""
+POLICY = ("default_timeout_microseconds", "allow_timeout_override", "max_queue_size")
 
 # Smallest valid PNG, one black pixel: bytes to warm up a model that decodes images.
 PNG = bytes.fromhex(
@@ -185,8 +186,8 @@ class TensorFlow:
         return {name: (np.dtype(spec.dtype.as_numpy_dtype), None if spec.shape.rank is None else list(spec.shape))
                 for name, spec in specs.items()}
 
-    def __call__(self, feed: dict) -> dict:
-        """Run the graph: input name -> array, to output name -> array."""
+    def __call__(self, feed: dict, wanted: set[str]) -> dict:
+        """Run the graph: input name -> array, to output name -> array, of more outputs than are wanted."""
         # tf.constant refuses an object array of more than one dimension unless told that it holds strings
         tensors = {
             name: self.tf.constant(array, self.tf.string) if array.dtype == np.object_ else self.tf.constant(array)
@@ -198,9 +199,9 @@ class TensorFlow:
 class OpenVino:
     """A model of one image executed by OpenVINO: the same attributes as TensorFlow's.
 
-    Under load every core computes an image of its own, so that none waits for another, and no outputs but rows of
-    numbers. A single image is computed by all cores, which is soonest, and so is one whose maps are asked for. Batches
-    inside the model are not faster on CPUs.
+    Under load every core computes an image of its own, so that none waits for another. A single image is computed by
+    all cores, which is soonest, and so is one whose maps are asked for; others are computed without. Batches inside the
+    model are not faster on CPUs.
     """
 
     bad_input = ()
@@ -217,12 +218,14 @@ class OpenVino:
         self.cores = available_cores()
         common = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
                   "INFERENCE_NUM_THREADS": self.cores}
-        together = core.compile_model(model, "CPU", common | {"NUM_STREAMS": 1})
         rows = [output.node for output in model.outputs if len(output.partial_shape) <= 2] or model.results
         lean = openvino.Model(rows, model.get_parameters())
+        together = core.compile_model(lean, "CPU", common | {"NUM_STREAMS": 1})
         apart = core.compile_model(lean, "CPU", common | {"NUM_STREAMS": self.cores})
         self.lean = {next(iter(output.names)) for output in apart.outputs}
-        self.together = together.create_infer_request()
+        self.together = self.complete = together.create_infer_request()
+        if self.lean != set(self.outputs):
+            self.complete = core.compile_model(model, "CPU", common | {"NUM_STREAMS": 1}).create_infer_request()
         self.idle = queue.SimpleQueue()
         for _ in range(self.cores):
             self.idle.put(apart.create_infer_request())
@@ -233,12 +236,12 @@ class OpenVino:
                                          [size.get_length() if size.is_static else None for size in port.partial_shape])
                 for port in ports}
 
-    def __call__(self, feed: dict) -> dict:
+    def __call__(self, feed: dict, wanted: set[str]) -> dict:
         """Run the model on all cores, one image after the other: input name -> array, to output name -> array.
 
         Not to be called by two threads at once.
         """
-        return self._on(self.together, feed)
+        return self._on(self.together if wanted <= self.lean else self.complete, feed)
 
     def apart(self, feed: dict) -> dict:
         """Run the model on one core, for the outputs in `lean`; as many threads may call it at once as there are cores.
@@ -275,7 +278,7 @@ class Numpy:
         self.inputs = {image["name"]: (np.dtype(np.object_), [None, 1])}
         self.outputs = {self.output: (np.dtype(np.float32), [None, self.size, self.size, 3])}
 
-    def __call__(self, feed: dict) -> dict:
+    def __call__(self, feed: dict, wanted: set[str]) -> dict:
         """Return the pixels of encoded images, one after the other."""
         images, = feed.values()
         found = [self.pixels(image, self.size) for image in images.ravel()]
@@ -285,6 +288,11 @@ class Numpy:
 def count_rows(feed: dict) -> int:
     """Return the size of the batch in input name -> array."""
     return len(next(iter(feed.values())))
+
+
+def outputs_of(request) -> set[str]:
+    """Return the names of the outputs that a request asks for."""
+    return set(request.requested_output_names())
 
 
 def require_saved_model(path: Path) -> None:
@@ -399,6 +407,8 @@ class TritonPythonModel:
         self._warm_up()
         give_back()
         self.most = config["max_batch_size"]
+        policy = config.get("dynamic_batching", {}).get("default_queue_policy", {})
+        self.has_policy = any(int(policy.get(key, 0)) for key in POLICY)
         self.waiting, self.running, self.has_all_cores = deque(), 0, False
         self.changed = threading.Condition()
         if not self.per_request:
@@ -408,13 +418,21 @@ class TritonPythonModel:
     def execute(self, requests: list) -> list | None:
         """Answer encoded images at once, in order: one by one, so that a corrupt upload fails alone.
 
-        Requests of a network are accepted only, and answered later.
+        A network's requests are accepted only, and answered later, unless there is just one image.
         """
-        if self.per_request:
-            return [self._outcome(request, partial(self.compute, self._feed(request))) for request in requests]
+        if self.per_request or self._is_alone(requests):
+            return [self._outcome(request, partial(self.compute, self._feed(request), outputs_of(request)))
+                    for request in requests]
         for request in requests:
             self._accept(request)
         return None
+
+    def _is_alone(self, requests: list) -> bool:
+        """Return whether it is one image, nothing else is there, and what comes meanwhile is not overlooked."""
+        if self.has_policy or len(requests) > 1 or count_rows(self._feed(requests[0])) > 1:
+            return False
+        with self.changed:
+            return not self.waiting and not self.running
 
     def _warm_up(self) -> None:
         """Run the graph once: the first call of a signature costs a second that no user should wait for."""
@@ -425,7 +443,7 @@ class TritonPythonModel:
             dtype = pb_utils.triton_string_to_numpy(entry["data_type"])
             feed[name] = np.full(shape, PNG, np.object_) if is_bytes else np.zeros(shape, dtype)
         try:
-            self.compute(feed)
+            self.compute(feed, set(self.outputs))
         except self.compute.bad_input as error:
             # A model may want other bytes or longer rows than these; loading it went well all the same.
             pb_utils.Logger.log_warn(f"{self.name}: no warm-up, the graph refuses the probe: {str(error)[:200]}")
@@ -436,13 +454,14 @@ class TritonPythonModel:
 
     def _response(self, request, result: dict):
         """Return the outputs that a request wants: Triton's stub drops others without the GIL, of which 3.12 dies."""
-        wanted = [name for name in self.outputs if name in request.requested_output_names()]
-        return pb_utils.InferenceResponse([pb_utils.Tensor(name, np.asarray(result[name])) for name in wanted])
+        wanted = outputs_of(request)
+        return pb_utils.InferenceResponse([pb_utils.Tensor(name, np.asarray(result[name])) for name in self.outputs
+                                           if name in wanted])
 
     def _accept(self, request) -> None:
         """Let a request wait, or refuse it when too many do."""
         deadline = time.monotonic() + (request.timeout() / 1e6 or PATIENCE)
-        entry = Waiting(request, self._feed(request), set(request.requested_output_names()), deadline)
+        entry = Waiting(request, self._feed(request), outputs_of(request), deadline)
         with self.changed:
             if is_accepted := len(self.waiting) < WAITING:
                 self.waiting.append(entry)
@@ -493,18 +512,18 @@ class TritonPythonModel:
         if taken and not self.side_by_side:
             self._answer_together(taken)
             return
-        compute = self.compute if with_all_cores else self.compute.apart
         for one in taken:
+            compute = partial(self.compute, wanted=one.wanted) if with_all_cores else self.compute.apart
             self._send(one.request, partial(compute, one.feed))
 
     def _answer_together(self, taken: list[Waiting]) -> None:
         """Run one batch for all requests and cut the outputs apart again; one by one if that fails, to see whose."""
         batch = {name: np.concatenate([one.feed[name] for one in taken]) for name in self.inputs}
         try:
-            result = self.compute(batch)
+            result = self.compute(batch, set(self.outputs))
         except Exception:
             for one in taken:
-                self._send(one.request, partial(self.compute, one.feed))
+                self._send(one.request, partial(self.compute, one.feed, one.wanted))
             return
         ends = np.cumsum([count_rows(one.feed) for one in taken])[:-1]
         parts = {name: np.split(array, ends) for name, array in result.items()}
