@@ -390,9 +390,8 @@ def test_term_ends_no_accepted_request(server):
     with ThreadPoolExecutor(8) as pool:
         with published(server.url) as site:
             os.kill(server.pid, signal.SIGSTOP)
-            threading.Timer(2.0, os.kill, (server.pid, signal.SIGCONT)).start()
+            threading.Timer(4.0, os.kill, (server.pid, signal.SIGCONT)).start()
             answers = [pool.submit(predict, site, encoded("L", "PNG")) for _ in range(8)]
-            while "images_in_flight 8.0" not in metrics(site):
-                assert not any(answer.done() for answer in answers)
-                time.sleep(0.05)
+            time.sleep(2)  # not asking /metrics how many there are: it waits for the stopped Triton as they do
+            assert not any(answer.done() for answer in answers)
         assert {answer.result()[0] for answer in answers} == {200}
