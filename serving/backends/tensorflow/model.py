@@ -521,7 +521,7 @@ class TritonPythonModel:
         batch = {name: np.concatenate([one.feed[name] for one in taken]) for name in self.inputs}
         try:
             result = self.compute(batch, set(self.outputs))
-        except Exception:
+        except Exception:  # whatever it is, each request hears of its own
             for one in taken:
                 self._send(one.request, partial(self.compute, one.feed, one.wanted))
             return
