@@ -15,6 +15,7 @@ from tritonclient.utils import InferenceServerException
 
 import client
 from imaging import contract
+from serving.server import Server
 from tests.integration.repository import MAX_BATCH_SIZE, SIZE
 
 FORGOTTEN = 0.4
@@ -66,6 +67,22 @@ def test_triton_serves_without_queue_policies_and_the_repository_keeps_them(repo
         text = (repository / model / "config.pbtxt").read_text()
         assert re.search(r"default_queue_policy \{[^}]*max_queue_size: 64", text)
     triton.close()
+
+
+def test_answers_are_right_where_the_policies_are_in_force(repository, scans, monkeypatch):
+    """As in a container that is started without `python -m serving`."""
+    monkeypatch.setattr("serving.snapshot.drop_queue_policies", lambda _repository: None)
+    with Server(repository) as server:
+        triton = InferenceServerClient(server.url)
+        assert triton.get_model_config("custom")["dynamic_batching"]["default_queue_policy"]["max_queue_size"] == 64
+        triton.close()
+        classifier = client.Classifier(server.url, timeout=30)
+        alone = [classifier.classify(scan).probabilities for scan in scans]
+        with ThreadPoolExecutor(8) as pool:
+            together = [one.probabilities for one in pool.map(classifier.classify, scans)]
+        classifier.close()
+    for one, other in zip(alone, together, strict=True):
+        assert one == pytest.approx(other, abs=1e-5)
 
 
 @pytest.mark.parametrize("network", contract.NETWORKS)
