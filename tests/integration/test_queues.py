@@ -18,8 +18,10 @@ from imaging import contract
 from serving.server import Server
 from tests.integration.repository import MAX_BATCH_SIZE, SIZE
 
-FORGOTTEN = 0.4
-"""Seconds. Triton's batcher looks after half a second for requests that it has not been told of."""
+FORGOTTEN = 0.5
+"""Seconds after which Triton's batcher looks for requests that it has not been told of."""
+PAIRS, FEW = 200, 3
+"""With Triton's queue policies 5 to 37 pairs of 200 had a forgotten request; a busy machine may hold up one as well."""
 PIXELS = np.random.default_rng(0).random((MAX_BATCH_SIZE, SIZE, SIZE, 3), np.float32)
 
 
@@ -46,17 +48,16 @@ def held(server):
 
 
 @pytest.mark.parametrize("network", contract.NETWORKS)
-def test_a_request_that_comes_while_another_is_computed_is_not_forgotten(classifier, scans, network):
+def test_of_two_requests_at_once_none_is_forgotten(classifier, scans, network):
     def ask(number):
-        time.sleep(0.001 * number)
         started = time.monotonic()
         classifier.classify(scans[number], network)
         return time.monotonic() - started
 
     classifier.classify(scans[0], network)
     with ThreadPoolExecutor(2) as pool:
-        longest = [max(pool.map(ask, range(2))) for _ in range(100)]
-    assert max(longest) < FORGOTTEN
+        longest = [max(pool.map(ask, range(2))) for _ in range(PAIRS)]
+    assert sum(seconds > FORGOTTEN for seconds in longest) <= FEW, sorted(longest)[-10:]
 
 
 def test_triton_serves_without_queue_policies_and_the_repository_keeps_them(repository, server):
