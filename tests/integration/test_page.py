@@ -392,7 +392,8 @@ def test_a_slice_of_a_volume_is_chosen_and_classified(site, chromium, volume):
     assert not slider.is_displayed()
     chromium.find_element(By.ID, "file").send_keys(str(volume))
     shown_slice(chromium, "10 of 20")
-    assert slider.accessible_name.startswith("Number") and plane.accessible_name == "Plane"
+    # Chromium 150 leaves the space between the words and the field of a label in its name.
+    assert slider.accessible_name.startswith("Number") and plane.accessible_name.strip() == "Plane"
     middle = chromium.find_element(By.ID, "picture").get_attribute("src")
     slider.send_keys(Keys.END)
     shown_slice(chromium, "20 of 20")

@@ -155,7 +155,7 @@ def test_a_stopped_server_costs_no_more_than_the_timeout(server, scans):
     try:
         with pytest.raises(client.DeadlineExceeded):
             classifier.classify(scans[0])
-        assert time.monotonic() - started < 1.5
+        assert time.monotonic() - started < 1.9  # a second try would take two seconds
     finally:
         os.kill(server.pid, signal.SIGCONT)
     assert classifier.classify(scans[0]).label in contract.CLASSES
