@@ -27,6 +27,30 @@ QUIET = ("disable-background-networking", "disable-component-update", "disable-s
 PATIENCE = 20.0  # seconds
 
 
+class Browser(webdriver.Chrome):
+    """Chromium that shows a page whole: chromedriver 150 sometimes returns before style sheets and scripts are there.
+
+    Args:
+        dark: prefer dark colours. options, service: selenium's.
+    """
+
+    def __init__(self, options: webdriver.ChromeOptions, service: webdriver.ChromeService, dark: bool = False):
+        super().__init__(options, service)
+        self._scheme = "dark" if dark else "light"
+        self.show_as()
+
+    def get(self, url: str) -> None:
+        """Open a page and wait until all of it is loaded. Raises TimeoutException."""
+        super().get(url)
+        WebDriverWait(self, PATIENCE).until(lambda d: d.execute_script("return document.readyState") == "complete")
+
+    def show_as(self, medium: str = "") -> None:
+        """Show pages as on "print" or, by default, as on the screen; nothing moves."""
+        scheme = {"name": "prefers-color-scheme", "value": self._scheme}
+        still = {"name": "prefers-reduced-motion", "value": "reduce"}
+        self.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": medium, "features": [scheme, still]})
+
+
 @contextmanager
 def browser(width: int, height: int, dark: bool = False, javascript: bool = True):
     """Yield a Chromium with an empty profile and a window of width x height pixels, closed at the end."""
@@ -38,14 +62,11 @@ def browser(width: int, height: int, dark: bool = False, javascript: bool = True
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
         setting = "profile.managed_default_content_settings.javascript"
         options.add_experimental_option("prefs", {setting: 1 if javascript else 2})
-        driver = webdriver.Chrome(options, webdriver.ChromeService(shutil.which("chromedriver")))
+        driver = Browser(options, webdriver.ChromeService(shutil.which("chromedriver")), dark)
         try:
             # Not --window-size: Chromium makes no window narrower than 500 pixels.
             size = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": False}
             driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-            scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
-            still = {"name": "prefers-reduced-motion", "value": "reduce"}
-            driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme, still]})
             yield driver
         finally:
             driver.quit()

@@ -250,7 +250,7 @@ def test_the_report_prints_on_one_page_without_the_form(site, chromium, scan):
     paper = {"paperWidth": 8.27, "paperHeight": 11.7}  # inches: A4
     printed = base64.b64decode(chromium.execute_cdp_cmd("Page.printToPDF", paper)["data"])
     assert len(re.findall(rb"/Type\s*/Page\b", printed)) == 1
-    chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    chromium.show_as("print")
     try:
         assert not chromium.find_element(By.ID, "form").is_displayed()
         details = chromium.find_element(By.CSS_SELECTOR, "#report dl")
@@ -259,7 +259,7 @@ def test_the_report_prints_on_one_page_without_the_form(site, chromium, scan):
         assert imaging.digest(scan.read_bytes()) in shown and "UTC" in shown
         assert contract.DISCLAIMER in text_of(chromium, "#result")
     finally:
-        chromium.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+        chromium.show_as()
 
 
 @pytest.mark.parametrize("path", ["/about", "/api"])
