@@ -16,6 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
+from typing import TextIO
 
 from tqdm import tqdm
 
@@ -68,12 +69,13 @@ def write(paths: Iterable[Path], output: Path, classifier: Classifier, model: st
     facts = classifier.describe(model)
     with part.open("a", newline="", encoding="utf-8") as table, \
             tqdm(total=len(paths), initial=len(paths) - len(left), unit="image") as bar:
+        add = adder(table, output.suffix)
         if not done and output.suffix == ".csv" and part.stat().st_size == 0:
-            table.write(line(dict(zip(COLUMNS, COLUMNS, strict=True)), ".csv"))
+            add(dict(zip(COLUMNS, COLUMNS, strict=True)))
         work = partial(classified, classifier=classifier, model=model, facts=facts)
         with ThreadPoolExecutor(concurrency) as pool, closing(in_order(pool, work, left, 2 * concurrency)) as rows:
             for row in rows:
-                table.write(line(row, output.suffix))
+                add(row)
                 table.flush()
                 failed += bool(row["error_code"])
                 bar.update()
@@ -111,9 +113,9 @@ def classified(path: Path, classifier: Classifier, model: str, facts: dict[str, 
     row = dict.fromkeys(COLUMNS, "") | {"file": str(path), "model": model, "disclaimer": contract.DISCLAIMER,
                                         "data_source": facts.get(contract.DATA_SOURCE, "")}
     try:
-        image = decode.read(path)
-    except (decode.ImageError, OSError) as error:
-        return row | {"error_code": getattr(error, "code", "unreadable_file"), "error": str(error)}
+        image = decode.contents(path)
+    except OSError as error:
+        return row | {"error_code": "unreadable_file", "error": str(error)}
     for pause in (*PAUSES, None):
         try:
             prediction = classifier.classify(image, model)
@@ -130,13 +132,11 @@ def classified(path: Path, classifier: Classifier, model: str, facts: dict[str, 
                   "needs_review": threshold is None or prediction.confidence < threshold}
 
 
-def line(row: dict, suffix: str) -> str:
-    """Return a row as a line of the table, with its line feed."""
+def adder(table: TextIO, suffix: str) -> Callable[[dict], object]:
+    """Return what adds a row to a table, with its line feed."""
     if suffix == ".jsonl":
-        return json.dumps(row) + "\n"
-    text = io.StringIO(newline="")
-    csv.DictWriter(text, COLUMNS, lineterminator="\n").writerow(row)
-    return text.getvalue()
+        return lambda row: table.write(json.dumps(row) + "\n")
+    return csv.DictWriter(table, COLUMNS, lineterminator="\n").writerow
 
 
 def finished(part: Path, suffix: str, model: str) -> dict[str, bool]:
