@@ -3,14 +3,12 @@
     python -m bench.serving --rounds 3 --seconds 8
     python -m bench.serving --output bench/serving-avx2.json     (on a machine without VNNI)
     python -m bench.serving --scaling
-    python -m bench.serving --folder 3000
 
 Needs wrk (Debian: apt-get install wrk) and bench/requirements.txt. All serve the same untrained custom network at
 224 x 224 and get the same JPEG files. In each round every contender is started, asked by 1, 4 and 16 connections and
 stopped; they take turns, since timings drift, and the bare loop runs before and after our road. bfloat16 takes part
 where the processor computes it. Prints a table and writes bench/serving.json and docs/serving.png. With --scaling our
-road alone, on 1 core to all of them and with one and two networks loaded: bench/scaling.json. With --folder `python -m
-client` on so many files: bench/folder.json.
+road alone, on 1 core to all of them and with one and two networks loaded: bench/scaling.json.
 """
 
 import argparse
@@ -38,7 +36,6 @@ from stages import files
 
 PROJECT = Path(__file__).resolve().parents[1]
 OUTPUT, PLOT, SCALING = Path("bench/serving.json"), Path("docs/serving.png"), Path("bench/scaling.json")
-FOLDER = Path("bench/folder.json")
 WORK = Path(".bench")
 SIZE, JPEG_SIZE, JPEGS, CALIBRATION = 224, 512, 16, 64
 CONNECTIONS = (1, 4, 16)
@@ -296,10 +293,21 @@ def answers(port: int, body: bytes) -> bool:
 
 
 def drive(port: int, connections: int, seconds: float, folder: Path) -> dict[str, float]:
-    """Ask for so many seconds; return requests a second, p50, p95 and p99 in milliseconds, and errors."""
-    forms = map(str, sorted(folder.glob("*.form")))
+    """Upload the forms of a folder for so many seconds, see load()."""
+    return load(f"http://127.0.0.1:{port}/predict", {"Content-Type": "multipart/form-data; boundary=bench"},
+                sorted(folder.glob("*.form")), connections, seconds)
+
+
+def load(url: str, headers: dict[str, str], bodies: list[Path], connections: int, seconds: float) -> dict[str, float]:
+    """Ask for so many seconds; return requests a second, p50, p95 and p99 in milliseconds, and errors.
+
+    Args:
+        url: of POST requests. headers: of each. bodies: files, sent in turn. connections: each asks again when it has
+            its answer. seconds: of asking.
+    """
+    fields = [word for name, value in headers.items() for word in ("-H", f"{name}: {value}")]
     run = subprocess.run(["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "30s", "-s", "bench/wrk.lua",
-                          f"http://127.0.0.1:{port}/predict", "--", *forms],
+                          *fields, url, "--", *map(str, bodies)],
                          cwd=PROJECT, capture_output=True, text=True, check=True)
     found = json.loads(run.stdout.splitlines()[-1])
     return {"requests_per_second": found["requests"] / found["seconds"],
@@ -346,6 +354,12 @@ def instructions() -> list[str]:
     """Return which of INSTRUCTIONS the processor has."""
     known = set(Path("/proc/cpuinfo").read_text().split())
     return [name for name in INSTRUCTIONS if name in known]
+
+
+def described(rounds: int, seconds: float) -> dict:
+    """Return what a record says of the machine and of the measurement: turns of each, seconds of each drive."""
+    return {"size": SIZE, "jpeg_size": JPEG_SIZE, "rounds": rounds, "seconds": seconds, "machine": platform.machine(),
+            "cores": len(os.sched_getaffinity(0)), "instructions": instructions(), "python": platform.python_version()}
 
 
 def measure(folder: Path, rounds: int, seconds: float, only: str) -> dict[str, dict]:
@@ -410,35 +424,6 @@ def scaling(folder: Path, rounds: int, seconds: float) -> list[dict]:
     return [{"cores": count, "networks": networks, **{key: statistics.median(row[key] for row in rows)
                                                       for key in rows[0]}}
             for (count, networks), rows in cases.items()]
-
-
-def whole_folder(folder: Path, count: int) -> dict[str, float]:
-    """Let `python -m client` classify a folder in int8, and a hundredth of it, so that its start can be taken off.
-
-    Args:
-        folder: see prepare. count: files.
-
-    Returns:
-        files; images_per_second.
-    """
-    forms = [path.read_bytes() for path in sorted(folder.glob("*.form"))]
-    images = [one.partition(b"\r\n\r\n")[2].rpartition(b"\r\n--")[0] for one in forms]
-    seconds, port = {}, free_port()
-    server = [sys.executable, "-m", "serving", "--repository", str(folder / "int8"), "--http-port", str(port),
-              "--log-file", str(folder / "triton.log"), "--", sys.executable, "-m", "client"]
-    for number in (count // 100, count):
-        target = folder / f"files-{number}"
-        shutil.rmtree(target, ignore_errors=True)
-        target.mkdir()
-        for index in range(number):
-            (target / f"{index:06}.jpg").write_bytes(images[index % len(images)])
-        table = folder / "files.csv"
-        table.unlink(missing_ok=True)
-        start = time.perf_counter()
-        subprocess.run([*server, str(target), "--output", str(table)], cwd=PROJECT, check=True)
-        seconds[number] = time.perf_counter() - start
-        shutil.rmtree(target)
-    return {"files": count, "images_per_second": (count - count // 100) / (seconds[count] - seconds[count // 100])}
 
 
 def summary(rows: dict[str, list]) -> dict:
@@ -516,20 +501,14 @@ def main() -> int:
     parser.add_argument("--only", default="", help="time contenders with this in their name, and write no files")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="where to; the plot is drawn for %(default)s only")
     parser.add_argument("--scaling", action="store_true", help="our road alone, by cores and networks")
-    parser.add_argument("--folder", type=int, metavar="FILES", help="the command-line client on so many files")
     options = parser.parse_args()
     if not shutil.which("wrk"):
         parser.error("Expected wrk on the PATH. Received: none. Install it: apt-get install wrk")
     folder = (PROJECT / WORK).resolve()
     prepare(folder)
-    found = {"size": SIZE, "jpeg_size": JPEG_SIZE, "rounds": options.rounds, "seconds": options.seconds,
-             "machine": platform.machine(), "cores": len(os.sched_getaffinity(0)), "instructions": instructions(),
-             "python": platform.python_version()}
+    found = described(options.rounds, options.seconds)
     if options.scaling:
         files.write_json(PROJECT / SCALING, found | {"cases": scaling(folder, options.rounds, options.seconds)})
-        return 0
-    if options.folder:
-        files.write_json(PROJECT / FOLDER, found | whole_folder(folder, options.folder))
         return 0
     write_onnx(folder / "custom.keras", folder / "model.onnx")
     found |= measure(folder, options.rounds, options.seconds, options.only)

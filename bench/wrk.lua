@@ -1,12 +1,11 @@
--- Posts the given files in turn, each the body of a form, and prints what was measured as one line of JSON.
--- wrk -s bench/wrk.lua URL -- FILE...
+-- Posts the given files in turn, each a body, and prints what was measured as one line of JSON.
+-- wrk -s bench/wrk.lua -H HEADER... URL -- FILE...
 local requests, turn = {}, 0
 
 function init(args)
   for i, path in ipairs(args) do
     local file = assert(io.open(path, "rb"))
-    local headers = {["Content-Type"] = "multipart/form-data; boundary=bench"}
-    requests[i] = wrk.format("POST", nil, headers, file:read("*a"))
+    requests[i] = wrk.format("POST", nil, nil, file:read("*a"))
     file:close()
   end
 end

@@ -20,7 +20,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from client.classifier import Classifier, review_threshold
+from client.classifier import Classifier, Prediction, review_threshold
 from client.errors import BadImage, DeadlineExceeded, ServerUnavailable
 from imaging import contract, decode
 
@@ -28,6 +28,9 @@ SUFFIXES = (".csv", ".jsonl")
 COLUMNS = ("file", "model", "predicted_class", "confidence", *contract.CLASSES, "needs_review", "data_source",
            "error_code", "error", "disclaimer")
 """A file without a prediction has its row too, with error_code and error filled in."""
+
+PER_REQUEST = 4
+"""Images of a request: on two cores Triton answers more of them so than one by one."""
 
 PAUSES = (1.0, 2.0, 4.0, 8.0)
 """Seconds before a file is tried again that a busy or restarting server has not answered."""
@@ -40,14 +43,15 @@ class OutputError(Exception):
 def write(paths: Iterable[Path], output: Path, classifier: Classifier, model: str, concurrency: int) -> int:
     """Classify files into a new table; go on with the .part file of an interrupted run.
 
-    Memory is bounded whatever the number of files, but for their names: at most 2 x concurrency images are held.
+    Memory is bounded whatever the number of files, but for their names: at most 2 x concurrency x PER_REQUEST images
+    are held.
 
     Args:
         paths: image files; each is read once, when its turn comes.
         output: .csv, or .jsonl for one JSON object a line; it must not exist.
         classifier: asks the server.
         model: name as in contract.MODEL_NAME.
-        concurrency: requests at a time, from 1.
+        concurrency: requests at a time, from 1, each of up to PER_REQUEST images.
 
     Returns:
         the number of files without a prediction, of earlier runs too.
@@ -73,8 +77,9 @@ def write(paths: Iterable[Path], output: Path, classifier: Classifier, model: st
         if not done and output.suffix == ".csv" and part.stat().st_size == 0:
             add(dict(zip(COLUMNS, COLUMNS, strict=True)))
         work = partial(classified, classifier=classifier, model=model, facts=facts)
-        with ThreadPoolExecutor(concurrency) as pool, closing(in_order(pool, work, left, 2 * concurrency)) as rows:
-            for row in rows:
+        groups = (left[start : start + PER_REQUEST] for start in range(0, len(left), PER_REQUEST))
+        with ThreadPoolExecutor(concurrency) as pool, closing(in_order(pool, work, groups, 2 * concurrency)) as rows:
+            for row in itertools.chain.from_iterable(rows):
                 add(row)
                 table.flush()
                 failed += bool(row["error_code"])
@@ -98,11 +103,11 @@ def in_order(pool: ThreadPoolExecutor, work: Callable, items: Iterable, most: in
             future.cancel()
 
 
-def classified(path: Path, classifier: Classifier, model: str, facts: dict[str, str]) -> dict:
-    """Return a file's row; a file that is no image gets one with an error.
+def classified(paths: list[Path], classifier: Classifier, model: str, facts: dict[str, str]) -> list[dict]:
+    """Return the rows of some files; one that is no image gets a row with an error.
 
     Args:
-        path: the file.
+        paths: the files.
         classifier: asks the server, again after PAUSES when it is busy.
         model: name as in contract.MODEL_NAME.
         facts: classifier.describe(model).
@@ -110,26 +115,46 @@ def classified(path: Path, classifier: Classifier, model: str, facts: dict[str, 
     Raises:
         ClientError: the server gives no answer.
     """
-    row = dict.fromkeys(COLUMNS, "") | {"file": str(path), "model": model, "disclaimer": contract.DISCLAIMER,
-                                        "data_source": facts.get(contract.DATA_SOURCE, "")}
-    try:
-        image = decode.contents(path)
-    except OSError as error:
-        return row | {"error_code": "unreadable_file", "error": str(error)}
-    for pause in (*PAUSES, None):
-        try:
-            prediction = classifier.classify(image, model)
-            break
-        except (ServerUnavailable, DeadlineExceeded):
-            if pause is None:
-                raise
-            time.sleep(pause)
-        except BadImage as error:
-            return row | {"error_code": error.code, "error": str(error)}
+    found: list[bytes | Prediction | Exception] = [content(path) for path in paths]
+    readable = [index for index, one in enumerate(found) if isinstance(one, bytes)]
+    answers = answered([found[index] for index in readable], classifier, model)
+    for index, answer in zip(readable, answers, strict=True):
+        found[index] = answer
+    same = {"model": model, "disclaimer": contract.DISCLAIMER, "data_source": facts.get(contract.DATA_SOURCE, "")}
     threshold = review_threshold(facts)
-    return row | {"predicted_class": prediction.label, "confidence": round(prediction.confidence, 6),
-                  **{name: round(value, 6) for name, value in prediction.probabilities.items()},
-                  "needs_review": threshold is None or prediction.confidence < threshold}
+    return [dict.fromkeys(COLUMNS, "") | same | {"file": str(path)} | columns(one, threshold)
+            for path, one in zip(paths, found, strict=True)]
+
+
+def content(path: Path) -> bytes | OSError:
+    """Return a file's bytes, or why they cannot be read."""
+    try:
+        return decode.contents(path)
+    except OSError as error:
+        return error
+
+
+def answered(images: list[bytes], classifier: Classifier, model: str) -> list[Prediction | BadImage]:
+    """Return classifier.classify_all(), tried again after PAUSES. Raises ClientError: the server gives no answer."""
+    for pause in PAUSES:
+        try:
+            return classifier.classify_all(images, model)
+        except (ServerUnavailable, DeadlineExceeded):
+            time.sleep(pause)
+    return classifier.classify_all(images, model)
+
+
+def columns(found: Prediction | Exception, threshold: float | None) -> dict:
+    """Return the columns that hold a prediction, or the error in its place.
+
+    Args:
+        found: what there is. threshold: see review_threshold().
+    """
+    if isinstance(found, Exception):
+        return {"error_code": getattr(found, "code", "unreadable_file"), "error": str(found)}
+    return {"predicted_class": found.label, "confidence": round(found.confidence, 6),
+            **{name: round(value, 6) for name, value in found.probabilities.items()},
+            "needs_review": threshold is None or found.confidence < threshold}
 
 
 def adder(table: TextIO, suffix: str) -> Callable[[dict], object]:

@@ -4,6 +4,7 @@ import math
 import re
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -25,6 +26,9 @@ TRUSTED = 60.0
 
 STALE = (ConnectionResetError, BrokenPipeError, HTTPConnectionClosed)
 """What a kept connection raises when its server has gone since the last request."""
+
+SMALL = 2**20
+"""Bytes of an encoded image up to which it shares a request with others: Triton takes 64 MB a request."""
 
 SUM_TOLERANCE = 1e-3
 """How far from 1 a row of float32 probabilities may sum up to."""
@@ -90,7 +94,7 @@ class Classifier:
         self._run = run
         self._connections = Connections(url)
         self._checked: dict[str, float] = {}
-        self._described: dict[str, tuple[float, dict[str, str]]] = {}
+        self._configs: dict[str, tuple[float, dict]] = {}
 
     def classify(self, image: bytes, model: str = contract.NETWORKS[0], tta: bool = False) -> Prediction:
         """Classify one encoded image.
@@ -117,6 +121,30 @@ class Classifier:
             return prediction
         return _averaged(prediction, self._predicted(self._made(mirrored, encoded), model, deadline))
 
+    def classify_all(self, images: Sequence[bytes], model: str = contract.NETWORKS[0]) -> list[Prediction | BadImage]:
+        """Classify several encoded images, those of up to SMALL bytes with as few requests as the server allows.
+
+        Args:
+            images: the contents of files, see classify(). model: as in classify().
+
+        Returns:
+            for each image the prediction, or why there is none. The timeout is for all together.
+
+        Raises:
+            UnknownModel, DeadlineExceeded, ServerUnavailable, ServerError: as classify().
+        """
+        deadline = time.monotonic() + self.timeout
+        answers = [_attempted(partial(self._encoded, image, model, deadline)) for image in images]
+        small = [index for index, one in enumerate(answers) if isinstance(one, bytes) and len(one) <= SMALL]
+        most = max(1, self._config(model).get("max_batch_size", 1))
+        for group in (small[start : start + most] for start in range(0, len(small), most)):
+            with suppress(BadImage):  # one of them is damaged: each is asked for alone then
+                rows = self._rows([answers[index] for index in group], model, deadline)
+                for index, row in zip(group, rows, strict=True):
+                    answers[index] = row
+        return [_attempted(partial(self._predicted, one, model, deadline)) if isinstance(one, bytes) else one
+                for one in answers]
+
     def explain(self, image: bytes, model: str = contract.NETWORKS[0]) -> Explanation:
         """Classify one encoded image and say where the network saw what; takes hardly longer than classify().
 
@@ -124,7 +152,7 @@ class Classifier:
         """
         deadline = time.monotonic() + self.timeout
         encoded, outputs = self._encoded(image, model, deadline), (contract.PROBABILITIES, contract.HEATMAPS)
-        answer = self._infer(encoded, model, contract.explain(model), deadline, outputs)
+        answer = self._infer([encoded], model, contract.explain(model), deadline, outputs)
         prediction = _prediction(answer[contract.PROBABILITIES], model)
         return Explanation(prediction, _heatmaps(answer[contract.HEATMAPS]))
 
@@ -139,9 +167,15 @@ class Classifier:
 
     def _predicted(self, encoded: bytes, model: str, deadline: float) -> Prediction:
         """Return what a network says about an encoded image. Raises as classify()."""
+        return self._rows([encoded], model, deadline)[0]
+
+    def _rows(self, encoded: Sequence[bytes], model: str, deadline: float) -> list[Prediction]:
+        """Return what a network says about encoded images, with one request. Raises as classify()."""
         outputs = (contract.PROBABILITIES,)
-        answer = self._infer(encoded, model, contract.ensemble(model), deadline, outputs)
-        return _prediction(answer[contract.PROBABILITIES], model)
+        values = self._infer(encoded, model, contract.ensemble(model), deadline, outputs)[contract.PROBABILITIES]
+        if values.shape[:1] != (len(encoded),):
+            raise ServerError("The served model gave no usable answer.", detail=f"{len(encoded)} images, {values!r}")
+        return [_prediction(row[None], model) for row in values]
 
     def _made(self, work: Callable[[bytes], bytes], image: bytes) -> bytes:
         """Return what a function of imaging makes of an image. Raises BadImage."""
@@ -179,13 +213,7 @@ class Classifier:
         """
         if not contract.MODEL_NAME.fullmatch(model):
             raise unknown_model(model)
-        asked, parameters = self._described.get(model, (-TRUSTED, {}))
-        if time.monotonic() - asked >= TRUSTED:
-            name = contract.ensemble(model)
-            config = self._call(lambda client: client.get_model_config(name), model, time.monotonic() + self.timeout)
-            parameters = {key: value["string_value"] for key, value in config.get("parameters", {}).items()}
-            self._described[model] = time.monotonic(), parameters
-        return dict(parameters)
+        return {key: value["string_value"] for key, value in self._config(model).get("parameters", {}).items()}
 
     def verify(self, model: str, most: int | None = None) -> None:
         """Compare the network's answers to imaging.golden's images with those that were exported with it.
@@ -211,6 +239,15 @@ class Classifier:
         """Close the idle connections of the calling thread."""
         self._connections.close()
 
+    def _config(self, model: str) -> dict:
+        """Return the configuration of a network's ensemble; asked for as describe() says. Raises as describe()."""
+        asked, config = self._configs.get(model, (-TRUSTED, {}))
+        if time.monotonic() - asked >= TRUSTED:
+            name = contract.ensemble(model)
+            config = self._call(lambda client: client.get_model_config(name), model, time.monotonic() + self.timeout)
+            self._configs[model] = time.monotonic(), config
+        return config
+
     def _ready(self, names: Sequence[str]) -> dict[str, bool]:
         """Return which of some names the server's repository holds, and whether each is ready. Raises as models()."""
 
@@ -226,7 +263,7 @@ class Classifier:
             return self._call_once(ask, model, deadline)
         except ServerUnavailable as error:
             self._checked.clear()
-            self._described.clear()
+            self._configs.clear()
             self._connections.close()
             if not isinstance(error.__cause__, STALE):
                 raise
@@ -238,12 +275,12 @@ class Classifier:
         with translated(deadline - time.monotonic(), model), self._connections.lend() as client:
             return ask(client)
 
-    def _infer(self, encoded: bytes, model: str, ensemble: str, deadline: float, outputs: tuple[str, ...],
+    def _infer(self, encoded: Sequence[bytes], model: str, ensemble: str, deadline: float, outputs: tuple[str, ...],
                class_count: int = 0) -> dict[str, np.ndarray]:
-        """Return outputs by name, with a leading 1; with a class count as strings probability:index:label."""
+        """Return outputs by name, a row an image; with a class count as strings probability:index:label."""
         # An object array, because numpy's "S" type would cut zero bytes off the end of the file.
-        tensor = InferInput(contract.IMAGE_INPUT, [1, 1], "BYTES")
-        tensor.set_data_from_numpy(np.array([[encoded]], dtype=np.object_))
+        tensor = InferInput(contract.IMAGE_INPUT, [len(encoded), 1], "BYTES")
+        tensor.set_data_from_numpy(np.array([[image] for image in encoded], dtype=np.object_))
         wanted = [InferRequestedOutput(name, class_count=class_count) for name in outputs]
 
         def ask(client: InferenceServerClient) -> dict[str, np.ndarray]:
@@ -259,7 +296,7 @@ class Classifier:
     def _check_labels(self, encoded: bytes, model: str, deadline: float) -> None:
         """Compare the labels that the server gives its outputs with contract.CLASSES, position by position."""
         outputs = (contract.PROBABILITIES,)
-        answer = self._infer(encoded, model, contract.ensemble(model), deadline, outputs, len(contract.CLASSES))
+        answer = self._infer([encoded], model, contract.ensemble(model), deadline, outputs, len(contract.CLASSES))
         entries = answer[contract.PROBABILITIES].ravel()
         fields = [entry.decode("utf-8", "replace").split(":") for entry in entries]
         served = {index: "".join(label) for _, index, *label in fields}
@@ -267,6 +304,14 @@ class Classifier:
             detail = f"labels of {contract.ensemble(model)}: {served}; expected: {contract.CLASSES}"
             raise ServerError("The served model names its classes differently from this program.", detail=detail)
         self._checked[model] = time.monotonic()
+
+
+def _attempted(work: Callable[[], Any]) -> Any:
+    """Return work(), or the BadImage that it raises."""
+    try:
+        return work()
+    except BadImage as error:
+        return error
 
 
 def review_threshold(facts: dict[str, str], tta: bool = False) -> float | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 PROJECT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PROJECT))
 
-from bench import reliability, serving  # noqa: E402
+from bench import folder, reliability, serving  # noqa: E402
 from imaging import contract  # noqa: E402
 from stages import files, intervals  # noqa: E402
 
@@ -36,7 +36,7 @@ def tables() -> dict[tuple[str, str], str]:
             ("docs/serving.md", "timings without VNNI"): f"{serving.table(plain)}\n\n{serving.ratios(plain)}\n",
             ("docs/serving.md", "scaling"): scaling(scaled),
             ("docs/serving.md", "steps"): steps(scaled),
-            ("docs/serving.md", "folder"): folder(json.loads((PROJECT / serving.FOLDER).read_text())),
+            ("docs/serving.md", "folder"): whole_folder(json.loads((PROJECT / folder.OUTPUT).read_text())),
             ("docs/training.md", "training"): speeds(json.loads((PROJECT / TRAINING).read_text())),
             ("docs/training.md", "training memory"): memory(json.loads((PROJECT / TRAINING).read_text())),
             **{("docs/reliability.md", name): figures(name) for name in reliability.KINDS}}
@@ -96,9 +96,10 @@ def steps(cases: list[dict]) -> str:
     return "\n".join([*lines, f"| together | {total:.1f} | |"]) + "\n"
 
 
-def folder(found: dict) -> str:
-    """Return what bench/serving.py --folder measured as a sentence."""
-    return f"{found['files']:,} files of the same kind: {found['images_per_second']:.1f} images/s in int8.\n"
+def whole_folder(found: dict) -> str:
+    """Return what bench/folder.py measured as a sentence."""
+    return (f"{found['files']:,} files of the same kind: {found['images_per_second']:.1f} images/s in int8, "
+            f"{found['of_peak']:.2f} of what the server answers to wrk ({found['peak_images_per_second']:.1f}).\n")
 
 
 def speeds(found: dict) -> str:

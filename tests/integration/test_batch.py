@@ -2,6 +2,7 @@
 
 import csv
 import json
+import math
 import os
 import signal
 import subprocess
@@ -11,11 +12,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tritonclient.http import InferenceServerClient
 
 import client
 from client import __main__ as command
 from client import batch
 from imaging import contract
+from tests.integration.repository import MAX_BATCH_SIZE
 
 ROOT = Path(__file__).parents[2]
 
@@ -113,21 +116,50 @@ def test_mistakes_in_the_command_are_told(folder, server, words):
 
 def test_a_server_that_is_gone_ends_the_run_and_keeps_the_rows(folder, server, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(batch, "PAUSES", (0.01,))
-    answer, count = client.Classifier.classify, []
+    answer, count = client.Classifier.classify_all, []
 
-    def dying(self, image, model):
+    def dying(self, images, model):
         count.append(1)
-        if len(count) > 20:
+        if len(count) > 5:
             raise client.ServerUnavailable("The model server cannot be reached.")
-        return answer(self, image, model)
+        return answer(self, images, model)
 
     words = [str(folder), "--output", str(tmp_path / "results.csv"), "--url", server.url]
     with monkeypatch.context() as patch:
-        patch.setattr(client.Classifier, "classify", dying)
+        patch.setattr(client.Classifier, "classify_all", dying)
         assert command.main(words) == 1
     assert "give the command again" in capsys.readouterr().err
     assert 1 < len(read(tmp_path / "results.csv.part")) <= 21
     assert command.main(words) == 1 and len(read(tmp_path / "results.csv")) == 31
+
+
+def test_several_images_share_requests_and_large_ones_go_alone(classifier, scans, monkeypatch):
+    alone = [classifier.classify(scan) for scan in scans]
+    infer, requests = InferenceServerClient.infer, []
+
+    def counted(*arguments, **options):
+        requests.append(1)
+        return infer(*arguments, **options)
+
+    monkeypatch.setattr(InferenceServerClient, "infer", counted)
+    together = classifier.classify_all(scans)
+    assert len(requests) == math.ceil(len(scans) / MAX_BATCH_SIZE)
+    requests.clear()
+    monkeypatch.setattr("client.classifier.SMALL", 0)
+    apart = classifier.classify_all(scans)
+    assert len(requests) == len(scans)
+    for found in (together, apart):
+        for one, other in zip(alone, found, strict=True):
+            assert one.label == other.label and one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
+
+
+def test_a_damaged_image_spoils_none_of_its_request(classifier, scans, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("client.classifier.canonical", lambda data, is_decoded_next: data)  # so that the server finds it
+        found = classifier.classify_all([scans[0], b"no image", scans[1]])
+    assert [getattr(one, "code", None) for one in found] == [None, "corrupt_image", None]
+    assert [found[0].label, found[2].label] == [classifier.classify(scan).label for scan in scans[:2]]
+    assert [type(one) for one in classifier.classify_all([b"no image", b""])] == [client.BadImage] * 2
 
 
 def test_few_images_are_held_at_a_time(tmp_path):
