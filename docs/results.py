@@ -19,7 +19,7 @@ STEPS = {"page": "page: Flask under gunicorn, Pillow checks and cleans the uploa
          "Triton": "Triton: HTTP, the ensemble, copies",
          "preprocess": "preprocess: numpy decodes the image and resizes it",
          "network": "network: OpenVINO in int8"}
-AVX2_TIMINGS = "bench/serving-avx2.json"
+AVX2_TIMINGS, IDLE_TIMINGS = "bench/serving-avx2.json", "bench/serving-idle.json"
 TRAINING = "bench/training.json"  # not imported: it would load TensorFlow
 STAGES = {"custom": "train_custom", "resnet50": "train_resnet"}
 
@@ -27,13 +27,15 @@ STAGES = {"custom": "train_custom", "resnet50": "train_resnet"}
 def tables() -> dict[tuple[str, str], str]:
     """Return the tables by page and by the name in the page's marks."""
     scaled = json.loads((PROJECT / serving.SCALING).read_text())["cases"]
-    timed, plain = (json.loads((PROJECT / path).read_text()) for path in (serving.OUTPUT, AVX2_TIMINGS))
+    timed, plain, idle = (json.loads((PROJECT / path).read_text())
+                          for path in (serving.OUTPUT, AVX2_TIMINGS, IDLE_TIMINGS))
     published = PROJECT / "published/run"
     return {("README.md", "results"): table(PROJECT, contract.NETWORKS) + served(PROJECT, contract.NETWORKS),
             ("README.md", "published results"): table(published, contract.NETWORKS)
             + served(published, contract.NETWORKS),
             ("docs/serving.md", "timings"): f"{serving.table(timed)}\n\n{serving.ratios(timed)}\n",
             ("docs/serving.md", "timings without VNNI"): f"{serving.table(plain)}\n\n{serving.ratios(plain)}\n",
+            ("docs/serving.md", "timings on an idle host"): f"{serving.table(idle)}\n\n{serving.ratios(idle)}\n",
             ("docs/serving.md", "scaling"): scaling(scaled),
             ("docs/serving.md", "steps"): steps(scaled),
             ("docs/serving.md", "folder"): whole_folder(json.loads((PROJECT / folder.OUTPUT).read_text())),
