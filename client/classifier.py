@@ -128,12 +128,12 @@ class Classifier:
             images: the contents of files, see classify(). model: as in classify().
 
         Returns:
-            for each image the prediction, or why there is none. The timeout is for all together.
+            for each image the prediction, or why there is none. All together may take the timeout times their number.
 
         Raises:
             UnknownModel, DeadlineExceeded, ServerUnavailable, ServerError: as classify().
         """
-        deadline = time.monotonic() + self.timeout
+        deadline = time.monotonic() + self.timeout * max(1, len(images))
         answers = [_attempted(partial(self._encoded, image, model, deadline)) for image in images]
         small = [index for index, one in enumerate(answers) if isinstance(one, bytes) and len(one) <= SMALL]
         most = max(1, self._config(model).get("max_batch_size", 1))

@@ -162,6 +162,16 @@ def test_a_damaged_image_spoils_none_of_its_request(classifier, scans, monkeypat
     assert [type(one) for one in classifier.classify_all([b"no image", b""])] == [client.BadImage] * 2
 
 
+def test_every_image_has_its_time(server, scans):
+    def slowly(work, image):
+        time.sleep(0.4)
+        return work(image)
+
+    classifier = client.Classifier(server.url, timeout=1, run=slowly)
+    assert all(isinstance(one, client.Prediction) for one in classifier.classify_all(scans[:4]))
+    classifier.close()
+
+
 def test_few_images_are_held_at_a_time(tmp_path):
     started, yielded = [], 0
     with batch.ThreadPoolExecutor(4) as pool:
