@@ -101,7 +101,8 @@ def steps(cases: list[dict]) -> str:
 def whole_folder(found: dict) -> str:
     """Return what bench/folder.py measured as a sentence."""
     return (f"{found['files']:,} files of the same kind: {found['images_per_second']:.1f} images/s in int8, "
-            f"{found['of_peak']:.2f} of the {found['peak_images_per_second']:.1f} that wrk gets with one image a request.\n")
+            f"{found['of_peak']:.2f} of the {found['peak_images_per_second']:.1f} that wrk gets with one image a "
+            "request.\n")
 
 
 def speeds(found: dict) -> str:
