@@ -69,7 +69,6 @@ def create_app(config: dict | None = None) -> Flask:
     The application starts and shows its page without Triton; only answers need it.
     """
     app = Flask(__name__)
-    app.request_class = uploads.UploadRequest
     environment = {key: os.environ[key] for key in ENVIRONMENT if os.environ.get(key)}
     app.config.from_mapping(DEFAULTS | environment | (config or {}))
     app.json.sort_keys = False

@@ -1,6 +1,5 @@
 """Reading the form: one image in `file`, optionally the network in `model`. Everything else is refused."""
 
-import io
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -8,9 +7,9 @@ from functools import partial
 from typing import BinaryIO
 
 import gevent
-from flask import Flask, Request, Response, current_app, request
-from werkzeug.exceptions import HTTPException
-from werkzeug.formparser import FormDataParser
+from flask import Flask, Response, current_app, request
+from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser
+from werkzeug.exceptions import RequestEntityTooLarge
 
 from imaging import contract, decode
 from webapp.refused import Refused
@@ -21,20 +20,17 @@ BATCH_FILES, BATCH_BYTES = 32, 64 * 2**20
 LIMITS = {
     # A file of exactly MAX_BYTES and the form around it.
     "MAX_CONTENT_LENGTH": decode.MAX_BYTES + 64 * 2**10,
-    # The parser counts its own 64 KiB read buffer into this limit: at 64 kB images are refused at random, depending on
-    # where their line feeds fall (MultipartDecoder.receive_data in Werkzeug 3.1).
-    "MAX_FORM_MEMORY_SIZE": 128 * 2**10,
+    # Of all fields that are no files, and of the header of a part.
+    "MAX_FORM_MEMORY_SIZE": 64 * 2**10,
     "MAX_FORM_PARTS": 8,
     # Bytes of all uploads that are being received at the same time, and seconds for one of them.
     "MAX_UPLOADS_MEMORY": 256 * 2**20,
     "UPLOAD_TIMEOUT": 30.0,
 }
-
-
 PIECE = 2**20
 """Bytes of a refused body that are read at a time."""
-PARSED = 2**14
-"""Bytes of a form that are parsed at a time: the piece that holds the end of a file is searched byte by byte."""
+PARSED = 2**16
+"""Bytes of a form that are read and parsed at a time."""
 
 
 class Budget:
@@ -55,43 +51,6 @@ class Budget:
         finally:
             with self._lock:
                 self._left += count
-
-
-class StrictParser(FormDataParser):
-    """A form parser that reports a malformed body; Werkzeug's default reads it as an empty form."""
-
-    def __init__(self, **options) -> None:
-        super().__init__(silent=False, **options)
-
-    def parse(self, stream: BinaryIO, mimetype: str, length: int | None, options: dict | None = None) -> tuple:
-        """Return the stream, the fields and the files in it. Raises ValueError for a malformed body."""
-        pieces = Pieces(stream, (options or {}).get("boundary", "").encode())
-        return stream, *super().parse(pieces, mimetype, length, options)[1:]
-
-
-class Pieces:
-    """A stream that gives about PARSED bytes at a time, and never a boundary and one byte of what follows it.
-
-    Werkzeug 3.1 then takes the line break before the boundary apart and adds its first half to the file
-    (https://github.com/pallets/werkzeug/issues/3285).
-    """
-
-    def __init__(self, stream: BinaryIO, boundary: bytes) -> None:
-        self._stream, self._boundary = stream, boundary
-
-    def read(self, size: int) -> bytes:
-        """Return the next bytes: at most `size`, or PARSED and two more."""
-        piece = self._stream.read(min(size, PARSED))
-        return piece + self._stream.read(2) if piece.endswith(self._boundary, 0, -1) else piece
-
-
-class UploadRequest(Request):
-    """A request whose uploads stay in memory: they show patients, and Werkzeug writes 500 kB and more to disk."""
-
-    form_data_parser_class = StrictParser
-
-    def _get_file_stream(self, *_args, **_kwargs) -> io.BytesIO:
-        return io.BytesIO()
 
 
 def read_upload(*more: str) -> tuple[bytes, str, dict[str, list[str]]]:
@@ -143,18 +102,53 @@ def receive(most: int) -> tuple[dict, dict]:
         raise Refused(408, "upload_too_slow", "The upload took too long. Send it again, or a smaller file.") from None
 
 
-def parse_body() -> tuple[dict, dict]:
-    """Return the files and the form fields of the request, each a dict from field name to all its values.
+def parse_body() -> tuple[dict[str, list[bytes]], dict[str, list[str]]]:
+    """Return the files and the other fields of the request's form, each a dict from field name to all its values.
 
-    Raises Refused (400 malformed_body) if the body is not what its content type says.
+    Raises: as parts().
     """
+    files, fields = {}, {}
+    for part, content in parts():
+        if part.filename is None:
+            fields.setdefault(part.name, []).append(content.decode("utf-8", "replace"))
+        else:  # a file input that was left empty arrives as a file without a name: that is no file
+            files.setdefault(part.name, []).extend([content] if part.filename else [])
+    return files, fields
+
+
+def parts() -> Iterator[tuple[MultipartSegment, bytes]]:
+    """Yield the parts of the request's form, header and content.
+
+    All in memory, as they show patients: Werkzeug writes files of 500 kB and more to the disk, and takes ten times as
+    long for a small one.
+
+    Raises:
+        Refused: 400 malformed_body, if the body is not what its content type says.
+        werkzeug.exceptions.RequestEntityTooLarge: the body or a part of it is over LIMITS.
+    """
+    boundary, left = request.mimetype_params.get("boundary", ""), request.max_form_memory_size
+    part, pieces = None, []
     try:
-        # A file input left empty arrives as a file without a name and without content: that is no file.
-        files = {name: [f for f in request.files.getlist(name) if f.filename] for name in request.files}
-        return files, request.form.to_dict(flat=False)
-    except HTTPException:
-        raise
-    except ValueError as error:
+        # Latin 1 takes every file name, and all that matters of one is whether it is empty.
+        parser = PushMultipartParser(boundary, max_header_size=left, max_segment_count=request.max_form_parts,
+                                     header_charset="latin-1")
+        for event in parser.parse_blocking(request.stream.read, PARSED):
+            if event is None:
+                content = b"".join(pieces)
+                # RFC 2046 lets a part end without the empty line after its header; this parser reads on then.
+                if content.startswith(b"--" + parser.boundary):
+                    raise MultipartError
+                yield part, content
+            elif isinstance(event, bytes):
+                pieces.append(event)
+                left -= len(event) if part.filename is None else 0
+                if left < 0:
+                    raise RequestEntityTooLarge
+            else:
+                part, pieces = event, []
+    except ParserLimitReached as error:
+        raise RequestEntityTooLarge from error
+    except MultipartError as error:
         raise Refused(
             400, "malformed_body", "The form cannot be read: it is cut off or its boundary is wrong. Send it again."
         ) from error
@@ -178,7 +172,7 @@ def read_batch() -> tuple[list[bytes], str]:
     if len(uploads) > BATCH_FILES:
         raise Refused(400, "too_many_files", f"Expected at most {BATCH_FILES} images, received {len(uploads)}. Send "
                       "them in several requests.")
-    return [upload.read() for upload in uploads], chosen_model(form)
+    return uploads, chosen_model(form)
 
 
 def chosen_file(files: dict) -> bytes:
@@ -188,7 +182,7 @@ def chosen_file(files: dict) -> bytes:
         raise Refused(400, "missing_file", "No image was sent. Choose a file (form field `file`) and send again.")
     if len(uploads) > 1:
         raise Refused(400, "several_files", f"Expected one image, received {len(uploads)}. Send them one by one.")
-    return uploads[0].read()
+    return uploads[0]
 
 
 def chosen_model(form: dict) -> str:

@@ -1,7 +1,6 @@
 """docs/nginx.conf in front of the page, as README tells to run it: TLS, limits, and nothing lost on the way."""
 
 import http.client
-import io
 import json
 import re
 import shutil
@@ -12,8 +11,7 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from werkzeug.datastructures import FileStorage, MultiDict
-from werkzeug.test import encode_multipart
+from urllib3.filepost import encode_multipart_formdata
 
 from tests.conftest import PROJECT
 from tests.integration.test_webapp import encoded, published
@@ -68,8 +66,8 @@ def ask(port: int, method: str, path: str, body: bytes | None = None, **headers)
 
 
 def predict(port: int, content: bytes, **headers):
-    boundary, body = encode_multipart(MultiDict({"file": FileStorage(io.BytesIO(content), "scan.png")}))
-    return ask(port, "POST", "/predict", body, Content_Type=f"multipart/form-data; boundary={boundary}", **headers)
+    body, kind = encode_multipart_formdata({"file": ("scan.png", content)})
+    return ask(port, "POST", "/predict", body, Content_Type=kind, **headers)
 
 
 def test_an_upload_is_answered_over_tls_with_all_headers(proxy):

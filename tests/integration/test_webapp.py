@@ -20,8 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from werkzeug.datastructures import FileStorage, MultiDict
-from werkzeug.test import encode_multipart
+from urllib3.filepost import encode_multipart_formdata
 
 import client
 from imaging import contract, decode
@@ -91,8 +90,8 @@ def predict(site: str, content: bytes, **fields: str) -> tuple:
 
 def form(content: bytes, **fields: str) -> tuple[bytes, dict[str, str]]:
     """Return the body and the headers of a form with an image."""
-    boundary, body = encode_multipart(MultiDict({"file": FileStorage(io.BytesIO(content), "scan.png"), **fields}))
-    return body, {"Content-Type": f"multipart/form-data; boundary={boundary}"}
+    body, kind = encode_multipart_formdata({"file": ("scan.png", content), **fields})
+    return body, {"Content-Type": kind}
 
 
 def encoded(mode: str, format: str, **options) -> bytes:
@@ -230,9 +229,9 @@ def test_slow_connections_do_not_block_the_others(site):
 
 def send_batch(site: str, *contents: bytes, **fields: str) -> tuple:
     """Send images to /predict/batch."""
-    files = [("file", FileStorage(io.BytesIO(content), f"{index}.png")) for index, content in enumerate(contents)]
-    boundary, body = encode_multipart(MultiDict([*files, *fields.items()]))
-    return ask(site, "POST", "/predict/batch", body, {"Content-Type": f"multipart/form-data; boundary={boundary}"})
+    files = [("file", (f"{index}.png", content)) for index, content in enumerate(contents)]
+    body, kind = encode_multipart_formdata([*files, *fields.items()])
+    return ask(site, "POST", "/predict/batch", body, {"Content-Type": kind})
 
 
 def test_a_batch_gets_an_answer_for_each_image_in_order(site, scans):
