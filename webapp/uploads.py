@@ -119,8 +119,7 @@ def parse_body() -> tuple[dict[str, list[bytes]], dict[str, list[str]]]:
 def parts() -> Iterator[tuple[MultipartSegment, bytes]]:
     """Yield the parts of the request's form, header and content.
 
-    All in memory, as they show patients: Werkzeug writes files of 500 kB and more to the disk, and takes ten times as
-    long for a small one.
+    All in memory, as they show patients: Werkzeug writes files of 500 kB and more to the disk, and takes much longer.
 
     Raises:
         Refused: 400 malformed_body, if the body is not what its content type says.

@@ -25,12 +25,12 @@ PAIRS, FEW = 200, 3
 PIXELS = np.random.default_rng(0).random((MAX_BATCH_SIZE, SIZE, SIZE, 3), np.float32)
 
 
-def probabilities(url: str, network: str, rows: int = MAX_BATCH_SIZE, timeout: int | None = None) -> np.ndarray:
-    """What a network says of so many rows of PIXELS, asked without the preprocessing; timeout in microseconds."""
+def probabilities(url: str, network: str, pixels: np.ndarray = PIXELS, timeout: int | None = None) -> np.ndarray:
+    """What a network says of images, asked without the preprocessing; timeout in microseconds."""
     triton = InferenceServerClient(url, network_timeout=60)
     try:
-        tensor = InferInput(contract.PIXELS, [rows, *PIXELS.shape[1:]], "FP32")
-        tensor.set_data_from_numpy(PIXELS[:rows])
+        tensor = InferInput(contract.PIXELS, list(pixels.shape), "FP32")
+        tensor.set_data_from_numpy(pixels)
         return triton.infer(network, [tensor], timeout=timeout).as_numpy(contract.PROBABILITIES)
     finally:
         triton.close()
@@ -90,9 +90,9 @@ def test_answers_are_right_where_the_policies_are_in_force(repository, scans, mo
 def test_a_request_whose_time_is_over_is_not_computed(server, network):
     with ThreadPoolExecutor(25) as pool:
         with held(server):
-            others = [pool.submit(probabilities, server.url, network, rows=1) for _ in range(20)]
+            others = [pool.submit(probabilities, server.url, network, PIXELS[:1]) for _ in range(20)]
             time.sleep(0.05)
-            late = [pool.submit(probabilities, server.url, network, rows=1, timeout=1) for _ in range(5)]
+            late = [pool.submit(probabilities, server.url, network, PIXELS[:1], timeout=1) for _ in range(5)]
         for one in late:
             with pytest.raises(InferenceServerException, match="timeout expired") as caught:
                 one.result()
@@ -114,6 +114,13 @@ def test_a_late_image_is_told_so_in_the_words_of_the_client(server, classifier, 
         with pytest.raises(client.DeadlineExceeded, match="too busy to answer"):
             late.result()
         assert all(one.result() is not None for one in others)
+
+
+@pytest.mark.parametrize("network", contract.NETWORKS)
+def test_the_images_of_a_request_are_answered_in_their_order(server, network):
+    alone = np.concatenate([probabilities(server.url, network, PIXELS[i : i + 1]) for i in range(len(PIXELS))])
+    assert np.unique(alone.round(4), axis=0).shape == alone.shape
+    np.testing.assert_allclose(probabilities(server.url, network), alone, atol=1e-5)
 
 
 @pytest.mark.parametrize("network", contract.NETWORKS)

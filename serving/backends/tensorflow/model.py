@@ -26,7 +26,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -356,19 +356,49 @@ def give_back() -> None:
         libc.malloc_trim(0)
 
 
-@dataclass(frozen=True)
+class Refusal(Exception):
+    """A request is not answered, as the server has no time for it; the message says why."""
+
+
+def refuse(reason: str) -> None:
+    """Raise Refusal."""
+    raise Refusal(reason)
+
+
+@dataclass(eq=False)
 class Waiting:
-    """A request that waits for its turn.
+    """A request that waits for its turn, or of whose images some do.
 
     Attributes:
         request: Triton's; keeps the memory of the inputs. feed: input name -> array. wanted: names of outputs.
-        deadline: of time.monotonic().
+        deadline: of time.monotonic(). begun: how many images are no longer waiting. found: index of an image -> its
+        outputs, or what was raised instead.
     """
 
     request: object
     feed: dict
     wanted: set[str]
     deadline: float
+    begun: int = 0
+    found: dict[int, dict | Exception] = field(default_factory=dict)
+
+    @property
+    def rows(self) -> int:
+        """How many images the request has."""
+        return count_rows(self.feed)
+
+    def require_time(self) -> None:
+        """Raise Refusal when the deadline is over."""
+        if time.monotonic() > self.deadline:
+            raise Refusal("Request timeout expired")
+
+    def outputs(self) -> dict:
+        """Return the outputs of all images, which must be there. Raises what was raised for one."""
+        rows = [self.found[index] for index in range(self.rows)]
+        for row in rows:
+            if isinstance(row, Exception):
+                raise row
+        return {name: np.concatenate([row[name] for row in rows]) for name in rows[0]}
 
 
 class TritonPythonModel:
@@ -461,63 +491,74 @@ class TritonPythonModel:
     def _accept(self, request) -> None:
         """Let a request wait, or refuse it when too many do."""
         deadline = time.monotonic() + (request.timeout() / 1e6 or PATIENCE)
-        entry = Waiting(request, self._feed(request), outputs_of(request), deadline)
+        one = Waiting(request, self._feed(request), outputs_of(request), deadline)
         with self.changed:
             if is_accepted := len(self.waiting) < WAITING:
-                self.waiting.append(entry)
-                self.changed.notify()
+                self.waiting.append(one)
+                self.changed.notify(one.rows)
         if not is_accepted:
-            self._refuse(request, f"Exceeds maximum queue size of {WAITING}")
+            self._send(request, partial(refuse, f"Exceeds maximum queue size of {WAITING}"))
 
     def _work(self) -> None:
         """Answer what waits, for as long as this process lives."""
+        answer = self._answer_image if self.side_by_side else self._answer_batch
         while True:
-            taken, with_all_cores = self._take()
             try:
-                self._answer(taken, with_all_cores)
+                answer()
             except Exception as error:  # of Triton, which no longer wants the answer; others wait for theirs
                 pb_utils.Logger.log_error(f"{self.name}: {error}")
-            del taken  # and with it the memory of the inputs
-            with self.changed:
-                self.running -= 1
-                if with_all_cores:
-                    self.has_all_cores = False
-                    self.changed.notify_all()
 
-    def _take(self) -> tuple[list[Waiting], bool]:
-        """Return what this thread shall answer next, as soon as it may, and whether all cores shall compute it.
-
-        That is one request, or for TensorFlow as many as fit into one batch.
-        """
+    def _answer_image(self) -> None:
+        """Compute the image that is next, as soon as that may be; the last one of a request brings its answer."""
         with self.changed:
             self.changed.wait_for(lambda: self.waiting and not self.has_all_cores)
-            taken = [self.waiting.popleft()]
-            rows = count_rows(taken[0].feed)
-            while not self.side_by_side and self.waiting:
-                rows += count_rows(self.waiting[0].feed)
-                if rows > self.most:
-                    break
-                taken.append(self.waiting.popleft())
+            one = self.waiting[0]
+            index = one.begun
+            one.begun += 1
+            if one.begun == one.rows:
+                self.waiting.popleft()
             is_alone = not self.waiting and not self.running
             self.running += 1
-            self.has_all_cores = self.side_by_side and (is_alone or not taken[0].wanted <= self.compute.lean)
-            return taken, self.has_all_cores
-
-    def _answer(self, taken: list[Waiting], with_all_cores: bool) -> None:
-        """Answer requests; those whose time is over are refused."""
-        now = time.monotonic()
-        for late in (one for one in taken if one.deadline < now):
-            self._refuse(late.request, "Request timeout expired")
-        taken = [one for one in taken if one.deadline >= now]
-        if taken and not self.side_by_side:
-            self._answer_together(taken)
-            return
-        for one in taken:
+            self.has_all_cores = with_all_cores = is_alone or not one.wanted <= self.compute.lean
+        try:
+            one.require_time()
             compute = partial(self.compute, wanted=one.wanted) if with_all_cores else self.compute.apart
-            self._send(one.request, partial(compute, one.feed))
+            found = compute({name: array[index : index + 1] for name, array in one.feed.items()})
+        except Exception as error:  # whatever it is, the request hears of it
+            found = error.with_traceback(None)  # which would keep this frame, and so the request's memory
+        with self.changed:
+            one.found[index] = found
+            is_last = len(one.found) == one.rows
+            self.running -= 1
+            if with_all_cores:
+                self.has_all_cores = False
+                self.changed.notify_all()
+        if is_last:
+            self._send(one.request, one.outputs)
+
+    def _answer_batch(self) -> None:
+        """Answer as many requests as fit into one batch, as soon as there are some."""
+        with self.changed:
+            self.changed.wait_for(lambda: self.waiting)
+            taken = [self.waiting.popleft()]
+            rows = taken[0].rows
+            while self.waiting and (rows := rows + self.waiting[0].rows) <= self.most:
+                taken.append(self.waiting.popleft())
+            self.running += 1
+        try:
+            self._answer_together(taken)
+        finally:
+            with self.changed:
+                self.running -= 1
 
     def _answer_together(self, taken: list[Waiting]) -> None:
         """Run one batch for all requests and cut the outputs apart again; one by one if that fails, to see whose."""
+        now = time.monotonic()
+        for late in (one for one in taken if one.deadline < now):
+            self._send(late.request, late.require_time)
+        taken = [one for one in taken if one.deadline >= now]
+        if not taken:
+            return
         batch = {name: np.concatenate([one.feed[name] for one in taken]) for name in self.inputs}
         try:
             result = self.compute(batch, set(self.outputs))
@@ -525,7 +566,7 @@ class TritonPythonModel:
             for one in taken:
                 self._send(one.request, partial(self.compute, one.feed, one.wanted))
             return
-        ends = np.cumsum([count_rows(one.feed) for one in taken])[:-1]
+        ends = np.cumsum([one.rows for one in taken])[:-1]
         parts = {name: np.split(array, ends) for name, array in result.items()}
         for index, one in enumerate(taken):
             rows = {name: parts[name][index] for name in parts}
@@ -533,15 +574,7 @@ class TritonPythonModel:
 
     def _send(self, request, compute: Callable) -> None:
         """Answer a request with the outcome of a computation; until then its memory, the input, must be kept."""
-        self._respond(request, self._outcome(request, compute))
-
-    def _refuse(self, request, reason: str) -> None:
-        """Answer a request with Triton's error for a server that has no time for it."""
-        error = pb_utils.TritonError(f"{self.name}: {reason}", pb_utils.TritonError.UNAVAILABLE)
-        self._respond(request, pb_utils.InferenceResponse(output_tensors=[], error=error))
-
-    def _respond(self, request, response) -> None:
-        """Send a request's only response."""
+        response = self._outcome(request, compute)
         request.get_response_sender().send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
 
     def _outcome(self, request, compute: Callable):
@@ -550,6 +583,8 @@ class TritonPythonModel:
             return self._response(request, compute())
         except self.compute.bad_input as error:
             code, reason = pb_utils.TritonError.INVALID_ARG, getattr(error, "message", str(error))
+        except Refusal as error:
+            code, reason = pb_utils.TritonError.UNAVAILABLE, str(error)
         except Exception as error:
             code, reason = pb_utils.TritonError.INTERNAL, str(error)
         error = pb_utils.TritonError(f"{self.name}: {short(reason)}", code)
