@@ -11,6 +11,7 @@ from client.errors import (
     UnknownModel,
     UnknownRelease,
 )
+from client.gathering import GatheringClassifier
 
 __all__ = [
     "BadImage",
@@ -18,6 +19,7 @@ __all__ = [
     "ClientError",
     "DeadlineExceeded",
     "Explanation",
+    "GatheringClassifier",
     "Prediction",
     "ServerBroken",
     "ServerError",

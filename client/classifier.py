@@ -27,8 +27,9 @@ TRUSTED = 60.0
 STALE = (ConnectionResetError, BrokenPipeError, HTTPConnectionClosed)
 """What a kept connection raises when its server has gone since the last request."""
 
-SMALL = 2**20
-"""Bytes of an encoded image up to which it shares a request with others: Triton takes 64 MB a request."""
+SMALL, PER_REQUEST = 2**20, 4
+"""Bytes of an encoded image up to which it shares a request with others, as Triton takes 64 MB a request; and how many
+share one: each of them waits for the last."""
 
 SUM_TOLERANCE = 1e-3
 """How far from 1 a row of float32 probabilities may sum up to."""
@@ -135,15 +136,11 @@ class Classifier:
         """
         deadline = time.monotonic() + self.timeout * max(1, len(images))
         answers = [_attempted(partial(self._encoded, image, model, deadline)) for image in images]
-        small = [index for index, one in enumerate(answers) if isinstance(one, bytes) and len(one) <= SMALL]
-        most = max(1, self._config(model).get("max_batch_size", 1))
-        for group in (small[start : start + most] for start in range(0, len(small), most)):
-            with suppress(BadImage):  # one of them is damaged: each is asked for alone then
-                rows = self._rows([answers[index] for index in group], model, deadline)
-                for index, row in zip(group, rows, strict=True):
-                    answers[index] = row
-        return [_attempted(partial(self._predicted, one, model, deadline)) if isinstance(one, bytes) else one
-                for one in answers]
+        intact = [index for index, one in enumerate(answers) if isinstance(one, bytes)]
+        found = self._together([answers[index] for index in intact], model, deadline)
+        for index, answer in zip(intact, found, strict=True):
+            answers[index] = answer
+        return answers
 
     def explain(self, image: bytes, model: str = contract.NETWORKS[0]) -> Explanation:
         """Classify one encoded image and say where the network saw what; takes hardly longer than classify().
@@ -168,6 +165,19 @@ class Classifier:
     def _predicted(self, encoded: bytes, model: str, deadline: float) -> Prediction:
         """Return what a network says about an encoded image. Raises as classify()."""
         return self._rows([encoded], model, deadline)[0]
+
+    def _together(self, encoded: Sequence[bytes], model: str, deadline: float) -> list[Prediction | BadImage]:
+        """Return what a network says about each of some encoded images, or why it cannot. Raises as classify_all()."""
+        answers = list(encoded)
+        small = [index for index, one in enumerate(encoded) if len(one) <= SMALL]
+        most = max(1, self._config(model).get("max_batch_size", 1))
+        for group in (small[start : start + most] for start in range(0, len(small), most)):
+            with suppress(BadImage):  # one of them is damaged: each is asked for alone then
+                rows = self._rows([encoded[index] for index in group], model, deadline)
+                for index, row in zip(group, rows, strict=True):
+                    answers[index] = row
+        return [_attempted(lambda one=one: self._rows([one], model, deadline)[0]) if isinstance(one, bytes) else one
+                for one in answers]
 
     def _rows(self, encoded: Sequence[bytes], model: str, deadline: float) -> list[Prediction]:
         """Return what a network says about encoded images, with one request. Raises as classify()."""

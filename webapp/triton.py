@@ -8,7 +8,7 @@ from pathlib import Path
 
 from flask import Flask, current_app, g
 
-from client import Classifier
+from client import Classifier, GatheringClassifier
 from webapp.turns import in_turn
 
 
@@ -30,7 +30,7 @@ class Backend:
 
     def __init__(self, url: str, repository: str | None, classify_timeout: float, status_timeout: float):
         self.repository = Path(repository) if repository else None
-        self.classifier = Classifier(url, classify_timeout, in_turn)
+        self.classifier = GatheringClassifier(url, classify_timeout, in_turn)
         self.status = Classifier(url, status_timeout)
 
     def close(self) -> None:
