@@ -17,7 +17,8 @@ from urllib3.filepost import encode_multipart_formdata
 
 import client
 from imaging import CODES, contract, decode
-from webapp import create_app, errors, journal, page, refused, security, uploads, views
+from tests import hostile
+from webapp import create_app, errors, journal, page, refused, security, turns, uploads, views
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
@@ -316,6 +317,13 @@ def test_uploads_never_touch_the_disk(app, monkeypatch):
     content = picture("BMP", (1024, 1024))
     with app.test_request_context("/predict", method="POST", **form(file=upload(content))):
         assert uploads.parse_body() == ({"file": [content]}, {})
+
+
+def test_the_size_of_a_picture_is_that_which_pillow_finds():
+    files = [picture("JPEG", (3000, 1000), mode) for mode in ("L", "RGB", "CMYK")]
+    files += [content for _, content, _ in hostile.files() if len(content) < decode.MAX_BYTES]
+    assert [turns.area(one) for one in files] == [decode.area(one) for one in files]
+    assert turns.area(files[0]) == 3_000_000
 
 
 def test_every_fault_of_an_image_has_a_status():
