@@ -35,7 +35,7 @@ CONNECTIONS = (4, 8, 16)
 
 def jpegs(work: Path) -> list[bytes]:
     """Return the JPEG files in the forms that serving.prepare wrote."""
-    forms = [path.read_bytes() for path in sorted(work.glob("*.form"))]
+    forms = [path.read_bytes() for path in serving.forms(work)]
     return [one.partition(b"\r\n\r\n")[2].rpartition(b"\r\n--")[0] for one in forms]
 
 
@@ -142,7 +142,8 @@ def main() -> int:
     serving.prepare(work)
     found = measure(work, options.files, options.rounds, options.seconds)
     print(f"{found['of_peak']:.2f} of the server's peak")
-    files.write_json(serving.PROJECT / OUTPUT, serving.described(options.rounds, options.seconds) | found)
+    described = serving.described(options.rounds, options.seconds, serving.forms(work))
+    files.write_json(serving.PROJECT / OUTPUT, described | found)
     return 0
 
 

@@ -134,8 +134,8 @@ def percentile(seconds: list[float], share: float) -> float:
 
 
 def bodies(folder: Path) -> list[bytes]:
-    """Return the forms that bench.serving.prepare wrote."""
-    return [path.read_bytes() for path in sorted(folder.glob("*.form"))]
+    """Return the large ones of the forms that bench.serving.prepare wrote."""
+    return [path.read_bytes() for path in serving.forms(folder, serving.LARGE)]
 
 
 def victims(root: int) -> dict[str, int]:

@@ -1,14 +1,15 @@
 """Times serving: our road from upload to answer against what a user would pick instead, and the bare model.
 
     python -m bench.serving --rounds 3 --seconds 8
-    python -m bench.serving --output bench/serving-avx2.json     (on a machine without VNNI)
+    python -m bench.serving --uploads large --output bench/serving-large.json
     python -m bench.serving --scaling
 
 Needs wrk (Debian: apt-get install wrk) and bench/requirements.txt. All serve the same untrained custom network at
-224 x 224 and get the same JPEG files. In each round every contender is started, asked by 1, 4 and 16 connections and
-stopped; they take turns, since timings drift, and the bare loop runs before and after our road. bfloat16 takes part
-where the processor computes it. Prints a table and writes bench/serving.json and docs/serving.png. With --scaling our
-road alone, on 1 core to all of them and with one and two networks loaded: bench/scaling.json.
+224 x 224 and get the same JPEG files: of the size and quality that those of the data set have, or large ones. In each
+round every contender is started, asked by 1, 4 and 16 connections and stopped; they take turns, since timings drift,
+and the bare loop runs before and after our road. bfloat16 takes part where the processor computes it. Prints a table
+and writes bench/serving.json and docs/serving.png. With --scaling our road alone, on 1 core to all of them and with one
+and two networks loaded: bench/scaling.json.
 """
 
 import argparse
@@ -37,7 +38,10 @@ from stages import files
 PROJECT = Path(__file__).resolve().parents[1]
 OUTPUT, PLOT, SCALING = Path("bench/serving.json"), Path("docs/serving.png"), Path("bench/scaling.json")
 WORK = Path(".bench")
-SIZE, JPEG_SIZE, JPEGS, CALIBRATION = 224, 512, 16, 64
+SIZE, JPEGS, CALIBRATION = 224, 16, 64
+DATA_SET, LARGE = "data-set", "large"
+UPLOADS = {DATA_SET: (224, 75), LARGE: (512, 90)}
+"""Side in pixels and JPEG quality of the files that are sent: the data set's own, and an export at full size."""
 CONNECTIONS = (1, 4, 16)
 BOUNDARY = b"bench"
 START_SECONDS = 120
@@ -71,7 +75,7 @@ def prepare(folder: Path) -> None:
     import keras
     import tensorflow as tf
 
-    from stages import export, params, phantom, preprocess, quantization, train_custom, train_resnet
+    from stages import export, params, preprocess, quantization, train_custom, train_resnet
 
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -87,15 +91,24 @@ def prepare(folder: Path) -> None:
     second = folder / "saved_resnet50"
     export.save_network(train_resnet.build(knobs.train_resnet, base, False, input_pooling=1), SIZE, second)
 
-    pngs = [phantom.png(phantom.draw(contract.CLASSES[i % 4], i, JPEG_SIZE).image) for i in range(CALIBRATION)]
+    pngs = drawn(UPLOADS[LARGE][0], CALIBRATION)
     pixels = np.stack([preprocess.decode(tf.constant(png), SIZE).numpy() for png in pngs])
     int8 = {name: quantization.quantized(path, pixels) for name, path in (("custom", saved), ("resnet50", second))}
     for precision in contract.PRECISIONS:
         write_repository(folder / precision, precision, {"custom": saved}, int8)
     write_repository(folder / "two", "int8", {"custom": saved, "resnet50": second}, int8)
-    for index, png in enumerate(pngs[:JPEGS]):
-        (folder / f"{index:02}.form").write_bytes(form(jpeg(png)))
+    for kind, (size, quality) in UPLOADS.items():
+        (folder / kind).mkdir()
+        for index, png in enumerate(drawn(size, JPEGS)):
+            (folder / kind / f"{index:02}.form").write_bytes(form(jpeg(png, quality)))
     (folder / "ready").touch()
+
+
+def drawn(size: int, count: int) -> list[bytes]:
+    """Return so many phantoms of size x size pixels, each class in turn, as PNG files."""
+    from stages import phantom
+
+    return [phantom.png(phantom.draw(contract.CLASSES[i % 4], i, size).image) for i in range(count)]
 
 
 def write_onnx(network: Path, path: Path) -> None:
@@ -154,11 +167,11 @@ def write_repository(repository: Path, precision: str, networks: dict[str, Path]
             (repository / name / export.LABELS).write_text(export.LABELS_TEXT)
 
 
-def jpeg(png: bytes) -> bytes:
-    """Return a picture as JPEG of quality 90."""
+def jpeg(png: bytes, quality: int) -> bytes:
+    """Return a picture as JPEG."""
     buffer = io.BytesIO()
     with Image.open(io.BytesIO(png)) as image:
-        image.convert("RGB").save(buffer, "JPEG", quality=90)
+        image.convert("RGB").save(buffer, "JPEG", quality=quality)
     return buffer.getvalue()
 
 
@@ -248,7 +261,7 @@ def running(contender: Contender, log: Path):
         contender: to start. log: gets what it prints.
     """
     port = free_port()
-    body = sorted(log.parent.glob("*.form"))[0].read_bytes()
+    body = forms(log.parent)[0].read_bytes()
     # The variable is that of our training (stages/__init__.py): the others run as a user would start them.
     inherited = {key: value for key, value in os.environ.items() if key != "TF_ENABLE_ONEDNN_OPTS"}
     environment = inherited | contender.environment | {
@@ -292,10 +305,15 @@ def answers(port: int, body: bytes) -> bool:
         connection.close()
 
 
-def drive(port: int, connections: int, seconds: float, folder: Path) -> dict[str, float]:
-    """Upload the forms of a folder for so many seconds, see load()."""
+def forms(folder: Path, uploads: str = DATA_SET) -> list[Path]:
+    """Return the bodies of requests that prepare() wrote, out of UPLOADS."""
+    return sorted((folder / uploads).glob("*.form"))
+
+
+def drive(port: int, connections: int, seconds: float, bodies: list[Path]) -> dict[str, float]:
+    """Upload forms for so many seconds, see load()."""
     return load(f"http://127.0.0.1:{port}/predict", {"Content-Type": "multipart/form-data; boundary=bench"},
-                sorted(folder.glob("*.form")), connections, seconds)
+                bodies, connections, seconds)
 
 
 def load(url: str, headers: dict[str, str], bodies: list[Path], connections: int, seconds: float) -> dict[str, float]:
@@ -356,17 +374,22 @@ def instructions() -> list[str]:
     return [name for name in INSTRUCTIONS if name in known]
 
 
-def described(rounds: int, seconds: float) -> dict:
-    """Return what a record says of the machine and of the measurement: turns of each, seconds of each drive."""
-    return {"size": SIZE, "jpeg_size": JPEG_SIZE, "rounds": rounds, "seconds": seconds, "machine": platform.machine(),
-            "cores": len(os.sched_getaffinity(0)), "instructions": instructions(), "python": platform.python_version()}
+def described(rounds: int, seconds: float, bodies: list[Path]) -> dict:
+    """Return what a record says of the machine and of the measurement: turns of each, seconds of each drive, bodies."""
+    size, quality = UPLOADS[bodies[0].parent.name]
+    sent = {"jpeg_size": size, "jpeg_quality": quality,
+            "body_bytes": statistics.median(path.stat().st_size for path in bodies)}
+    machine = {"machine": platform.machine(), "cores": len(os.sched_getaffinity(0)), "instructions": instructions(),
+               "python": platform.python_version()}
+    return {"size": SIZE, **sent, "rounds": rounds, "seconds": seconds, **machine}
 
 
-def measure(folder: Path, rounds: int, seconds: float, only: str) -> dict[str, dict]:
+def measure(folder: Path, bodies: list[Path], rounds: int, seconds: float, only: str) -> dict[str, dict]:
     """Let all take turns; return by name what each round measured.
 
     Args:
-        folder: see prepare. rounds: turns of each. seconds: of each drive. only: part of the names to take.
+        folder: see prepare. bodies: to send. rounds: turns of each. seconds: of each drive. only: part of the names to
+            take.
     """
     taking_part = [one for one in contenders(folder) if only in one.name]
     found = {one.name: {"start": [], "memory": [], **{str(n): [] for n in CONNECTIONS}} for one in taking_part}
@@ -378,10 +401,10 @@ def measure(folder: Path, rounds: int, seconds: float, only: str) -> dict[str, d
                 loops[precision].append(bare(folder, precision, seconds))
             with running(one, folder / "server.log") as (port, process, start):
                 found[one.name]["start"].append(start)
-                drive(port, 4, 2, folder)
+                drive(port, 4, 2, bodies)
                 for connections in CONNECTIONS:
                     time.sleep(SETTLE)
-                    found[one.name][str(connections)].append(drive(port, connections, seconds, folder))
+                    found[one.name][str(connections)].append(drive(port, connections, seconds, bodies))
                 found[one.name]["memory"].append(memory(process.pid))
             speeds = "  ".join(f"{found[one.name][str(n)][-1]['requests_per_second']:6.1f}" for n in CONNECTIONS)
             print(f"round {number}/{rounds}  {speeds} requests/s  {start:5.1f} s  "
@@ -394,11 +417,11 @@ def measure(folder: Path, rounds: int, seconds: float, only: str) -> dict[str, d
             "servers": {name: summary(rows) for name, rows in found.items()}}
 
 
-def scaling(folder: Path, rounds: int, seconds: float) -> list[dict]:
+def scaling(folder: Path, bodies: list[Path], rounds: int, seconds: float) -> list[dict]:
     """Time our road in int8 with 16 connections on 1, 2, ... cores, with one and two networks loaded.
 
     Args:
-        folder: see prepare. rounds: turns of each. seconds: of each drive.
+        folder: see prepare. bodies: to send. rounds: turns of each. seconds: of each drive.
 
     Returns:
         for each case cores, networks, the medians of requests_per_second, memory_mb and p50, and the processor time
@@ -410,10 +433,10 @@ def scaling(folder: Path, rounds: int, seconds: float) -> list[dict]:
         for (count, networks), rows in cases.items():
             with running(ours(folder, "int8" if networks == 1 else "two", count), folder / "server.log") as server:
                 port, process, _ = server
-                drive(port, 4, 2, folder)
+                drive(port, 4, 2, bodies)
                 time.sleep(SETTLE)
                 before = processor_time(process.pid)
-                found = drive(port, CONNECTIONS[-1], seconds, folder)
+                found = drive(port, CONNECTIONS[-1], seconds, bodies)
                 after = processor_time(process.pid)
                 answered = found["requests_per_second"] * seconds
                 rows.append({"requests_per_second": found["requests_per_second"], "p50": found["p50"],
@@ -498,6 +521,7 @@ def main() -> int:
                                      epilog="example: python -m bench.serving --rounds 3 --seconds 8")
     parser.add_argument("--rounds", type=int, default=3, help="turns of each contender; default: %(default)s")
     parser.add_argument("--seconds", type=int, default=8, help="of each measurement; default: %(default)s")
+    parser.add_argument("--uploads", choices=UPLOADS, default=DATA_SET, help="what is sent; default: %(default)s")
     parser.add_argument("--only", default="", help="time contenders with this in their name, and write no files")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="where to; the plot is drawn for %(default)s only")
     parser.add_argument("--scaling", action="store_true", help="our road alone, by cores and networks")
@@ -506,12 +530,13 @@ def main() -> int:
         parser.error("Expected wrk on the PATH. Received: none. Install it: apt-get install wrk")
     folder = (PROJECT / WORK).resolve()
     prepare(folder)
-    found = described(options.rounds, options.seconds)
+    bodies = forms(folder, options.uploads)
+    found = described(options.rounds, options.seconds, bodies)
     if options.scaling:
-        files.write_json(PROJECT / SCALING, found | {"cases": scaling(folder, options.rounds, options.seconds)})
+        files.write_json(PROJECT / SCALING, found | {"cases": scaling(folder, bodies, options.rounds, options.seconds)})
         return 0
     write_onnx(folder / "custom.keras", folder / "model.onnx")
-    found |= measure(folder, options.rounds, options.seconds, options.only)
+    found |= measure(folder, bodies, options.rounds, options.seconds, options.only)
     print(table(found))
     if not options.only:
         print(ratios(found))
