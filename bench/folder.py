@@ -3,13 +3,14 @@
     python -m bench.folder --files 3000
 
 Needs wrk (Debian: apt-get install wrk) and bench/requirements.txt. One Triton serves the network of bench.serving in
-int8. In each round wrk, compiled, asks it for the probabilities of the same JPEG files, one a request; then the client
-classifies a folder of so many of them, and one of a hundredth, so that its start can be taken off. All share the cores.
-Prints the rates and writes bench/folder.json.
+int8. In each round wrk, compiled, asks it for the probabilities of the same JPEG files, one a request and several; then
+the client classifies a folder of so many of them, and one of a hundredth, so that its start can be taken off. All share
+the cores. Prints the rates and writes bench/folder.json.
 """
 
 import argparse
 import contextlib
+import itertools
 import shutil
 import statistics
 import subprocess
@@ -23,14 +24,16 @@ from tritonclient.http import InferenceServerClient, InferInput, InferRequestedO
 
 from bench import serving
 from client import Classifier
+from client.batch import PER_REQUEST
 from imaging import contract
 from stages import files
 
 OUTPUT = Path("bench/folder.json")
 HEADER = 512
 """Bytes of a request before the image, filled up with spaces: wrk sends the same header fields with each."""
-CONNECTIONS = (4, 8, 16)
-"""Of wrk: what the server answers most to is its peak."""
+SHARES = (1, PER_REQUEST // 2, PER_REQUEST)
+ASKED = ((4, 1), (16, 1), *itertools.product((3, 6), SHARES[1:]))
+"""Connections of wrk and images of each request: what the server answers most to is its peak."""
 
 
 def jpegs(work: Path) -> list[bytes]:
@@ -53,10 +56,10 @@ def filled(work: Path, images: list[bytes], count: int) -> Iterator[Path]:
         shutil.rmtree(target.parent)
 
 
-def request(image: bytes) -> bytes:
-    """Return the body with which tritonclient asks for the probabilities of an image, its JSON HEADER bytes long."""
-    tensor = InferInput(contract.IMAGE_INPUT, [1, 1], "BYTES")
-    tensor.set_data_from_numpy(np.array([[image]], np.object_))
+def request(images: list[bytes]) -> bytes:
+    """Return the body with which tritonclient asks for the probabilities of images, its JSON HEADER bytes long."""
+    tensor = InferInput(contract.IMAGE_INPUT, [len(images), 1], "BYTES")
+    tensor.set_data_from_numpy(np.array([[image] for image in images], np.object_))
     body, length = InferenceServerClient.generate_request_body(
         [tensor], outputs=[InferRequestedOutput(contract.PROBABILITIES)])
     return body[:length].ljust(HEADER) + body[length:]
@@ -83,7 +86,7 @@ def triton(work: Path) -> Iterator[str]:
 
 
 def drive(url: str, bodies: list[Path], connections: int, seconds: float) -> float:
-    """Return the images a second that Triton answers to wrk."""
+    """Return the requests a second that Triton answers to wrk."""
     target = f"http://{url}/v2/models/{contract.ensemble(contract.NETWORKS[0])}/infer"
     headers = {"Inference-Header-Content-Length": str(HEADER), "Content-Type": "application/octet-stream"}
     found = serving.load(target, headers, bodies, connections, seconds)
@@ -107,25 +110,28 @@ def measure(work: Path, count: int, rounds: int, seconds: float) -> dict:
         work: see serving.prepare. count: files. rounds: turns of each. seconds: of each drive of wrk.
 
     Returns:
-        files; images_per_second, the median; peak_images_per_second, the highest of the medians for CONNECTIONS;
-        of_peak, the ratio of the two.
+        files; images_per_second, the median; peak_images_per_second, the highest of the medians for ASKED;
+        peak_connections and peak_images_per_request, which that was; of_peak, the ratio of the two.
     """
-    few, rates, peaks = count // 100, [], {connections: [] for connections in CONNECTIONS}
+    few, rates, peaks = count // 100, [], {asked: [] for asked in ASKED}
     images = jpegs(work)
-    bodies = [work / f"{index:02}.request" for index in range(len(images))]
-    for body, image in zip(bodies, images, strict=True):
-        body.write_bytes(request(image))
+    bodies = {share: [work / f"{share}-{index:02}.request" for index in range(len(images))] for share in SHARES}
+    for share, paths in bodies.items():
+        for index, path in enumerate(paths):
+            path.write_bytes(request([images[(index + more) % len(images)] for more in range(share)]))
     with filled(work, images, few) as small, filled(work, images, count) as large, triton(work) as url:
-        drive(url, bodies, CONNECTIONS[0], 2)
+        drive(url, bodies[1], 4, 2)
         for number in range(1, rounds + 1):
-            for connections, found in peaks.items():
-                found.append(drive(url, bodies, connections, seconds))
+            for (connections, share), found in peaks.items():
+                found.append(share * drive(url, bodies[share], connections, seconds))
             short, long = (seconds_for(url, folder, folder.with_suffix(f".{number}.csv")) for folder in (small, large))
             rates.append((count - few) / (long - short))
             print(f"round {number}/{rounds}: client {rates[-1]:.1f}, wrk "
                   + ", ".join(f"{found[-1]:.1f}" for found in peaks.values()) + " images/s", flush=True)
-    rate, peak = statistics.median(rates), max(map(statistics.median, peaks.values()))
-    return {"files": count, "images_per_second": rate, "peak_images_per_second": peak, "of_peak": rate / peak}
+    medians = {asked: statistics.median(found) for asked, found in peaks.items()}
+    rate, best = statistics.median(rates), max(medians, key=medians.__getitem__)
+    return {"files": count, "images_per_second": rate, "peak_images_per_second": medians[best],
+            "peak_connections": best[0], "peak_images_per_request": best[1], "of_peak": rate / medians[best]}
 
 
 def main() -> int:

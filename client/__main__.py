@@ -19,7 +19,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from client import batch
-from client.classifier import PER_REQUEST, Classifier, Prediction
+from client.classifier import Classifier, Prediction
 from client.errors import ClientError, DeadlineExceeded, ServerUnavailable
 from imaging import ImageError, contract, decode, slices
 
@@ -49,8 +49,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="print one JSON object per file")
     parser.add_argument("--recursive", action="store_true", help="take the images in a folder's folders too")
     parser.add_argument("--output", type=Path, metavar="FILE", help="write a table: .csv, or .jsonl for JSON lines")
-    parser.add_argument("--concurrency", type=int, default=4,
-                        help=f"requests at a time, of up to {PER_REQUEST} images each; default: %(default)s")
+    parser.add_argument("--concurrency", type=int, default=3,
+                        help=f"requests at a time, of up to {batch.PER_REQUEST} images each; default: %(default)s")
     options = parser.parse_args(argv)
     if not 1 <= options.concurrency <= MOST_AT_A_TIME:
         parser.error(f"Expected --concurrency from 1 to {MOST_AT_A_TIME}. Received: {options.concurrency}.")

@@ -20,7 +20,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from client.classifier import PER_REQUEST, Classifier, Prediction, review_threshold
+from client.classifier import Classifier, Prediction, review_threshold
 from client.errors import BadImage, DeadlineExceeded, ServerUnavailable
 from imaging import contract, decode
 
@@ -28,6 +28,9 @@ SUFFIXES = (".csv", ".jsonl")
 COLUMNS = ("file", "model", "predicted_class", "confidence", *contract.CLASSES, "needs_review", "data_source",
            "error_code", "error", "disclaimer")
 """A file without a prediction has its row too, with error_code and error filled in."""
+
+PER_REQUEST = 8
+"""Images of a request: the more share one, the less work it is, and nobody waits for the first of them."""
 
 PAUSES = (1.0, 2.0, 4.0, 8.0)
 """Seconds before a file is tried again that a busy or restarting server has not answered."""

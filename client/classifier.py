@@ -27,9 +27,8 @@ TRUSTED = 60.0
 STALE = (ConnectionResetError, BrokenPipeError, HTTPConnectionClosed)
 """What a kept connection raises when its server has gone since the last request."""
 
-SMALL, PER_REQUEST = 2**20, 4
-"""Bytes of an encoded image up to which it shares a request with others, as Triton takes 64 MB a request; and how many
-share one: each of them waits for the last."""
+SMALL = 2**20
+"""Bytes of an encoded image up to which it shares a request with others: Triton takes 64 MB a request."""
 
 SUM_TOLERANCE = 1e-3
 """How far from 1 a row of float32 probabilities may sum up to."""

@@ -8,11 +8,13 @@ import gevent
 from gevent import monkey
 from gevent.event import AsyncResult
 
-from client.classifier import PER_REQUEST, SMALL, Classifier, Prediction
+from client.classifier import SMALL, Classifier, Prediction
 from client.errors import translated
 
 UNDER_WAY = 4
 """Requests that a thread has under way before images wait for each other: enough to keep two cores busy."""
+PER_REQUEST = 4
+"""Images that share a request at most: each of them waits for the last."""
 
 
 @dataclass(eq=False)
