@@ -204,8 +204,8 @@ class OpenVino:
     model are not faster on CPUs.
 
     Attributes:
-        lean: the outputs that apart() gives. at_once: how many images OpenVINO has at a time, one more than cores: this
-        one a core begins as soon as it is done, and need not wait for Python.
+        lean: the outputs that apart() gives. at_once: how many images OpenVINO has at a time, two more than cores: a
+        core that is done begins with one of these, and need not wait for Python.
     """
 
     bad_input = ()
@@ -220,7 +220,7 @@ class OpenVino:
         self.inputs, self.outputs = self._described(model.inputs), self._described(model.outputs)
         model.reshape({name: [1, *shape[1:]] for name, (_, shape) in self.inputs.items()})
         cores = available_cores()
-        self.at_once = cores + 1
+        self.at_once = cores + 2
         common = {"INFERENCE_PRECISION_HINT": "bf16" if precision == "bfloat16" else "f32",
                   "INFERENCE_NUM_THREADS": cores}
         rows = [output.node for output in model.outputs if len(output.partial_shape) <= 2] or model.results
