@@ -101,8 +101,8 @@ def steps(cases: list[dict]) -> str:
 def whole_folder(found: dict) -> str:
     """Return what bench/folder.py measured as a sentence."""
     return (f"{found['files']:,} files of the same kind: {found['images_per_second']:.1f} images/s in int8, "
-            f"{found['of_peak']:.2f} of the {found['peak_images_per_second']:.1f} that wrk gets at best, with "
-            f"{found['peak_connections']} connections and {found['peak_images_per_request']} image(s) a request.\n")
+            f"{found['of_peak']:.2f} of the {found['peak_images_per_second']:.1f} that wrk gets at best "
+            f"({found['peak_connections']} connections, images a request: {found['peak_images_per_request']}).\n")
 
 
 def speeds(found: dict) -> str:
