@@ -209,11 +209,24 @@ class Refusal(Exception):
 
 
 @pytest.fixture
-def backend(monkeypatch):
-    """The module of the TensorFlow backend, outside Triton: for its decisions, not for its answers."""
+def runtimes(monkeypatch):
+    """What computes in the TensorFlow backend, outside Triton: for its decisions, not for its answers."""
     utilities = types.SimpleNamespace(TritonModelException=Refusal)
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", utilities)
-    spec = importlib.util.spec_from_file_location("backend", discovery.BACKEND / "model.py")
+    monkeypatch.setattr(sys, "path", [*sys.path])  # the backend adds its folder
+    monkeypatch.setitem(sys.modules, "runtimes", loaded("runtimes"))
+    return sys.modules["runtimes"]
+
+
+@pytest.fixture
+def backend(runtimes):
+    """The module that Triton calls."""
+    return loaded("model")
+
+
+def loaded(name: str):
+    """Load a module of the backend by its path, as Triton's stub does."""
+    spec = importlib.util.spec_from_file_location(name, discovery.BACKEND / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -236,27 +249,27 @@ def test_the_backend_refuses_numpy_2_only_where_it_breaks(backend, core, numpy, 
 
 
 @pytest.mark.parametrize(("cores", "stubs", "threads"), [(2, 3, 1), (8, 3, 2), (8, 1, 8)])
-def test_all_stubs_together_use_no_more_threads_than_cores(backend, tmp_path, monkeypatch, cores, stubs, threads):
-    monkeypatch.setattr(backend, "available_cores", lambda: cores)
+def test_all_stubs_together_use_no_more_threads_than_cores(runtimes, tmp_path, monkeypatch, cores, stubs, threads):
+    monkeypatch.setattr(runtimes, "available_cores", lambda: cores)
     for name in range(stubs):
         (tmp_path / str(name)).mkdir()
         (tmp_path / str(name) / "config.pbtxt").write_text(NETWORK)
     (tmp_path / "classify").mkdir()
     (tmp_path / "classify" / "config.pbtxt").write_text(ENSEMBLE)
-    assert backend.thread_counts({}, tmp_path) == (threads, 1)
+    assert runtimes.thread_counts({}, tmp_path) == (threads, 1)
 
 
-def test_instances_count_as_stubs(backend, tmp_path):
+def test_instances_count_as_stubs(runtimes, tmp_path):
     (tmp_path / "custom").mkdir()
     (tmp_path / "custom" / "config.pbtxt").write_text(NETWORK + "instance_group [{ kind: KIND_CPU count: 3 }]")
-    assert backend.count_stubs(tmp_path) == 3
+    assert runtimes.count_stubs(tmp_path) == 3
 
 
-def test_the_parameters_of_the_native_backend_set_the_threads(backend, tmp_path):
+def test_the_parameters_of_the_native_backend_set_the_threads(runtimes, tmp_path):
     parameters = {"TF_NUM_INTRA_THREADS": {"string_value": "2"}, "TF_NUM_INTER_THREADS": {"string_value": "3"}}
-    assert backend.thread_counts({"parameters": parameters}, tmp_path) == (2, 3)
+    assert runtimes.thread_counts({"parameters": parameters}, tmp_path) == (2, 3)
     with pytest.raises(Refusal, match="'many'"):
-        backend.thread_counts({"parameters": {"TF_NUM_INTRA_THREADS": {"string_value": "many"}}}, tmp_path)
+        runtimes.thread_counts({"parameters": {"TF_NUM_INTRA_THREADS": {"string_value": "many"}}}, tmp_path)
 
 
 PRECISION = 'parameters {\n  key: "precision"\n  value: { string_value: "int8" }\n}\n'
@@ -286,7 +299,7 @@ def test_which_processor_serves_which_precision(tmp_path, flags, int8, bfloat16)
     assert has == {"int8": int8, "bfloat16": bfloat16}
 
 
-def test_the_backend_refuses_a_runtime_that_it_does_not_know(backend):
-    assert backend.choice({}, "runtime", backend.RUNTIMES) == "tensorflow"
+def test_the_backend_refuses_a_runtime_that_it_does_not_know(runtimes):
+    assert runtimes.choice({}, "runtime", runtimes.RUNTIMES) == "tensorflow"
     with pytest.raises(Refusal, match="Expected runtime to be one of.*'tpu'"):
-        backend.choice({"parameters": {"runtime": {"string_value": "tpu"}}}, "runtime", backend.RUNTIMES)
+        runtimes.choice({"parameters": {"runtime": {"string_value": "tpu"}}}, "runtime", runtimes.RUNTIMES)
