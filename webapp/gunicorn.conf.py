@@ -12,6 +12,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from gunicorn.http import wsgi
+
 bind = os.environ.get("BIND") or f"127.0.0.1:{os.environ.get('PORT', '5000')}"
 
 # One gevent worker: sync and gthread workers are all taken by as many slow connections as they have threads. The
@@ -55,9 +57,32 @@ def on_exit(server):
         Path(os.environ["RATE_STATE"]).unlink(missing_ok=True)
 
 
+class Kept(list):
+    """Stands for a socket: keeps what is sent."""
+
+    sendall = list.append
+
+
+class Response(wsgi.Response):
+    """Sends the head with the first bytes of the body. gunicorn sends it alone, which wakes who waits for it twice."""
+
+    def write(self, arg):
+        """Send the next bytes of the body."""
+        if self.headers_sent:
+            super().write(arg)
+            return
+        connection, self.sock = self.sock, Kept()
+        try:
+            super().write(arg)
+        finally:
+            kept, self.sock = self.sock, connection
+        connection.sendall(b"".join(kept))
+
+
 def post_fork(server, worker):
-    """Let go of a connection that sends nothing for so many seconds; gunicorn itself would wait for ever."""
-    socket.setdefaulttimeout(30)
+    """Send an answer at once, and let go of a connection that sends nothing for so many seconds."""
+    wsgi.Response = Response
+    socket.setdefaulttimeout(30)  # gunicorn itself would wait for ever
 
 
 # The control socket of gunicorn 25 and later is one more door, and fails where the home folder is read-only.

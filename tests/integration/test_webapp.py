@@ -118,6 +118,15 @@ PICTURES = {
 }
 
 
+def test_an_answer_comes_in_one_piece(site):
+    host, port = site.split(":")
+    with socket.create_connection((host, int(port)), 20) as connection:
+        for _ in range(20):  # in two pieces, the first of most is read before the second is there
+            connection.sendall(b"GET /health/live HTTP/1.1\r\nHost: a\r\n\r\n")
+            head, _, body = connection.recv(65536).partition(b"\r\n\r\n")
+            assert f"content-length: {len(body)}\r\n".encode() in head.lower() + b"\r\n" and json.loads(body)
+
+
 @pytest.mark.parametrize(("mode", "format"), PICTURES.values(), ids=PICTURES)
 def test_every_kind_of_image_is_classified(site, mode, format):
     status, _, answer = predict(site, encoded(mode, format))
