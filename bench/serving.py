@@ -480,7 +480,7 @@ def ratios(found: dict) -> str:
 
     def row(title: str, mine: str, limits: tuple[float, float]) -> str:
         return f"| {title} | " + " | ".join(
-            f"{speed(mine, n) / limit:.2f}" for n, limit in zip(CONNECTIONS[1:], limits, strict=True)) + " |"
+            f"{speed(mine, n) / limit:.3f}" for n, limit in zip(CONNECTIONS[1:], limits, strict=True)) + " |"
 
     lines = ["| ours against | at 4 connections | at 16 connections |", "|---|---|---|"]
     for precision, loop in found["bare_loop"].items():
