@@ -29,10 +29,7 @@ def tables() -> dict[tuple[str, str], str]:
     scaled = json.loads((PROJECT / serving.SCALING).read_text())["cases"]
     timed, plain, large = (json.loads((PROJECT / path).read_text())
                           for path in (serving.OUTPUT, AVX2_TIMINGS, LARGE_TIMINGS))
-    published = PROJECT / "published/run"
     return {("README.md", "results"): table(PROJECT, contract.NETWORKS) + served(PROJECT, contract.NETWORKS),
-            ("README.md", "published results"): table(published, contract.NETWORKS)
-            + served(published, contract.NETWORKS),
             ("docs/serving.md", "timings"): f"{serving.table(timed)}\n\n{serving.ratios(timed)}\n",
             ("docs/serving.md", "timings without VNNI"): f"{serving.table(plain)}\n\n{serving.ratios(plain)}\n",
             ("docs/serving.md", "timings of large files"): f"{serving.table(large)}\n\n{serving.ratios(large)}\n",

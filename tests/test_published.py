@@ -11,6 +11,7 @@ import yaml
 from imaging import contract
 from stages import quantization
 from tests.conftest import PROJECT
+from webapp import page
 
 HERE = PROJECT / "published"
 POINTER = yaml.safe_load((HERE / "model_repository.dvc").read_text())["outs"][0]
@@ -70,6 +71,14 @@ def test_it_is_served_in_int8_as_the_validation_images_allow(model_files, proven
     assert record == provenance["decision"]["served"] and record["precision"] == "int8"
     assert quantization.passes("int8", record["validation"]["int8"])
     assert 'string_value: "int8"' in model_files["custom/config.pbtxt"].decode()
+
+
+@pytest.mark.parametrize("name", ["README.md", "published/README.md", "published/run/MODEL_CARD.md"])
+def test_its_scores_are_withdrawn_wherever_they_were_claimed(name, provenance):
+    text = (PROJECT / name).read_text()
+    assert page.is_withdrawn(provenance)
+    assert page.WITHDRAWN in " ".join(text.replace("> ", "").replace("**", "").split())
+    assert name.startswith("published/run") or "0.98" not in text.split("## Params")[0]
 
 
 def test_no_picture_of_a_patient_is_published():

@@ -380,6 +380,14 @@ def test_the_page_shows_the_score_with_its_interval(facts, expected):
     assert page.test_score(facts) == expected
 
 
+@pytest.mark.parametrize(("source", "grouping", "shown"), [
+    ("brain-mri/Training", "runs", False), ("brain-mri/Training", "duplicates", False),
+    ("brain-mri/Training", "patients", True), (contract.PHANTOM, "runs", True)])
+def test_scores_of_cut_patients_are_withdrawn(source, grouping, shown):
+    facts = {"data": {"source": source, "group_by": grouping}, "test_scores": {"macro_f1": 0.98}}
+    assert (page.test_score(facts) == "0.980") is shown
+
+
 def test_the_environment_configures_and_the_argument_wins(monkeypatch):
     monkeypatch.setenv("TRITON_URL", "127.0.0.1:1")
     assert create_app().config["TRITON_URL"] == "127.0.0.1:1"

@@ -24,6 +24,12 @@ TITLES = {
 }
 """How the page writes the names of the contract."""
 
+WITHDRAWN = (
+    "The scores that were published in November 2026 for real slices are withdrawn: pictures of the public set occur "
+    "mirrored and its patients were in training and test alike, so they measured memory. On scans of other sources the "
+    "network told scanners apart, not tumours; scores by patients and by sources will take their place.")
+"""Stands in place of the scores of a network whose test did not keep patients apart; in README and model card too."""
+
 
 def title(model: str) -> str:
     """Return how the page writes the name of a model, such as "Custom CNN" or "Custom CNN, release 2026..."."""
@@ -110,9 +116,15 @@ def recorded_source(facts: dict) -> str | None:
 
 
 def test_score(facts: dict) -> str:
-    """Return the macro F1 on the test split in a provenance file, as 0.912 (0.887-0.934); "" without one."""
+    """Return the macro F1 on the test split in a provenance file, as 0.912 (0.887-0.934); "" without one that holds."""
     scores = nested(facts, "test_scores")
-    return interval(scores, "macro_f1") if "macro_f1" in scores else ""
+    return interval(scores, "macro_f1") if "macro_f1" in scores and not is_withdrawn(facts) else ""
+
+
+def is_withdrawn(facts: dict) -> bool:
+    """Return whether a provenance file tells of real slices that were split without regard to patients."""
+    data = nested(facts, "data")
+    return data.get("source") != contract.PHANTOM and data.get("group_by") in ("runs", "duplicates")
 
 
 def revision(facts: dict) -> str | None:
@@ -156,9 +168,11 @@ def described(network: Network) -> dict:
                 for key in ("macro_f1", "ece") if key in averaged}
     classes = [(TITLES[name], one.get("images", ""), *(number(one.get(key)) for key in BY_CLASS))
                for name, one in nested(scores, "classes").items() if name in TITLES and isinstance(one, dict)]
-    return {"name": network.name, "ready": network.ready, "known": bool(file), "is_phantom": network.is_phantom,
-            "facts": {name: value for name, value in facts.items() if value not in (None, "")},
-            "scores": overall, "classes": classes, **diagrams(nested(file, "test_diagrams"))}
+    found = {"name": network.name, "ready": network.ready, "known": bool(file), "is_phantom": network.is_phantom,
+             "facts": {name: value for name, value in facts.items() if value not in (None, "")}}
+    if is_withdrawn(file):
+        return found | {"withdrawn": WITHDRAWN}
+    return found | {"scores": overall, "classes": classes, **diagrams(nested(file, "test_diagrams"))}
 
 
 def diagrams(values: dict) -> dict:
