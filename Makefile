@@ -57,7 +57,7 @@ bench: $(VENV)/.development
 	$(BIN)/python -m bench.training
 
 figures: $(VENV)/.development
-	$(BIN)/python docs/figures.py
+	$(BIN)/python -m tools.figures
 
 clean:
 	rm -rf .demo .export .serving

@@ -21,8 +21,8 @@ from pathlib import Path
 
 import yaml
 
-from imaging import contract
-from stages import phantom
+from core import contract
+from stages.data import phantom
 
 PROJECT = Path(__file__).resolve().parent
 WORKPLACE = PROJECT / ".demo"

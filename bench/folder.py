@@ -25,8 +25,7 @@ from tritonclient.http import InferenceServerClient, InferInput, InferRequestedO
 from bench import serving
 from client import Classifier
 from client.batch import PER_REQUEST
-from imaging import contract
-from stages import files
+from core import contract, files
 
 OUTPUT = Path("bench/folder.json")
 HEADER = 512
@@ -87,7 +86,7 @@ def triton(work: Path) -> Iterator[str]:
 
 def drive(url: str, bodies: list[Path], connections: int, seconds: float) -> float:
     """Return the requests a second that Triton answers to wrk."""
-    target = f"http://{url}/v2/models/{contract.ensemble(contract.NETWORKS[0])}/infer"
+    target = f"http://{url}/v2/models/{contract.classifier(contract.NETWORKS[0])}/infer"
     headers = {"Inference-Header-Content-Length": str(HEADER), "Content-Type": "application/octet-stream"}
     found = serving.load(target, headers, bodies, connections, seconds)
     if found["errors"]:

@@ -9,15 +9,17 @@ import numpy as np
 import torch
 from torch import nn
 
-from imaging import contract
-from stages import params, preprocess, train_custom
+from core import contract
+from stages.common import params
+from stages.data import preprocess
+from stages.networks import custom
 
 
 def build(knobs: params.TrainCustom, input_pooling: int) -> nn.Module:
-    """Return the network of stages/train_custom.py, untrained; it ends with logits."""
+    """Return the network of stages/networks/custom.py, untrained; it ends with logits."""
     layers, channels = [nn.AvgPool2d(input_pooling)] if input_pooling > 1 else [], preprocess.CHANNELS
     dropout = nn.Dropout2d if knobs.spatial_dropout else nn.Dropout
-    for filters in train_custom.FILTERS:
+    for filters in custom.FILTERS:
         for _ in range(2):
             layers += [nn.Conv2d(channels, filters, 3, padding=1, bias=False),
                        nn.BatchNorm2d(filters, momentum=1 - knobs.bn_momentum), nn.ReLU(inplace=True)]

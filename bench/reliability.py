@@ -29,7 +29,7 @@ from pathlib import Path
 import numpy as np
 
 from bench import serving
-from stages import files
+from core import files
 from tests import hostile as corpus
 
 OUTPUT = Path("bench/reliability.json")

@@ -32,8 +32,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from imaging import contract, processor
-from stages import files
+from core import contract, files, processor
 
 PROJECT = Path(__file__).resolve().parents[1]
 OUTPUT, PLOT, SCALING = Path("bench/serving.json"), Path("docs/serving.png"), Path("bench/scaling.json")
@@ -75,21 +74,25 @@ def prepare(folder: Path) -> None:
     import keras
     import tensorflow as tf
 
-    from stages import export, params, preprocess, quantization, train_custom, train_resnet
+    from stages import export
+    from stages.common import params
+    from stages.data import preprocess
+    from stages.networks import custom, resnet50
+    from stages.triton import quantization
 
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     keras.utils.set_random_seed(1)
     knobs = params.load(PROJECT / "params.yaml")
-    network = train_custom.build(knobs.train_custom, input_pooling=1)
+    network = custom.build(knobs.train_custom, input_pooling=1)
     network.save(folder / "custom.keras")
     saved = folder / "saved_model"
     export.save_network(network, SIZE, saved)
 
     keras.utils.set_random_seed(1)
-    base, _ = train_resnet.choose_base("none", knobs.train_resnet.bn_momentum)
+    base, _ = resnet50.choose_base("none", knobs.train_resnet.bn_momentum)
     second = folder / "saved_resnet50"
-    export.save_network(train_resnet.build(knobs.train_resnet, base, False, input_pooling=1), SIZE, second)
+    export.save_network(resnet50.build(knobs.train_resnet, base, False, input_pooling=1), SIZE, second)
 
     pngs = drawn(UPLOADS[LARGE][0], CALIBRATION)
     pixels = np.stack([preprocess.decode(tf.constant(png), SIZE).numpy() for png in pngs])
@@ -106,7 +109,7 @@ def prepare(folder: Path) -> None:
 
 def drawn(size: int, count: int) -> list[bytes]:
     """Return so many phantoms of size x size pixels, each class in turn, as PNG files."""
-    from stages import phantom
+    from stages.data import phantom
 
     return [phantom.png(phantom.draw(contract.CLASSES[i % 4], i, size).image) for i in range(count)]
 
@@ -124,7 +127,7 @@ def write_onnx(network: Path, path: Path) -> None:
     import tensorflow as tf
     import tf2onnx
 
-    from stages import normalization  # noqa: F401  (registers the network's own layer)
+    from stages.layers import normalization  # noqa: F401  (registers the network's own layer)
 
     loaded = keras.models.load_model(network, compile=False)
     graph, _ = tf2onnx.convert.from_function(
@@ -159,7 +162,7 @@ def write_repository(repository: Path, precision: str, networks: dict[str, Path]
         if precision == "int8":
             ov.save_model(int8[network], repository / network / "1" / export.INT8, compress_to_fp16=False)
         finish(network, runtime)
-        ensemble = repository / contract.ensemble(network)
+        ensemble = repository / contract.classifier(network)
         (ensemble / "1").mkdir(parents=True)
         (ensemble / "1/.gitkeep").touch()
         (ensemble / "config.pbtxt").write_text(export.ensemble_config(network, runtime, 8))

@@ -27,7 +27,12 @@ import tensorflow as tf
 import yaml
 from keras import layers
 
-from stages import command, dataset, files, optimizer, params, phantom, train_custom, training
+from core import files
+from stages.common import command, params
+from stages.data import dataset, phantom
+from stages.networks import custom
+from stages.training import fit as training
+from stages.training import optimizer
 
 OUTPUT = Path("bench/training.json")
 SKIPPED = 2
@@ -54,7 +59,7 @@ class Stopwatch(keras.callbacks.Callback):
 def network(knobs: params.Params, precision: str, *before: layers.Layer) -> keras.Model:
     """Return the custom network, compiled as train_custom does, in a precision and behind the given layers."""
     keras.config.set_dtype_policy(precision)
-    core = train_custom.build(knobs.train_custom, knobs.train.input_pooling)
+    core = custom.build(knobs.train_custom, knobs.train.input_pooling)
     whole = keras.Sequential([keras.Input((knobs.prepare.image_size, knobs.prepare.image_size, 3)), *before, core])
     optimizer.compile_network(whole, knobs.train.lr, knobs.train)
     return whole

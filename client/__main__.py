@@ -21,7 +21,8 @@ from pathlib import Path
 from client import batch
 from client.classifier import Classifier, Prediction
 from client.errors import ClientError, DeadlineExceeded, ServerUnavailable
-from imaging import ImageError, contract, decode, slices
+from core import contract
+from imaging import ImageError, decode, slices
 
 DEFAULT_URL = "127.0.0.1:8000"
 MOST_AT_A_TIME = 64

@@ -22,7 +22,8 @@ from tqdm import tqdm
 
 from client.classifier import Classifier, Prediction, review_threshold
 from client.errors import BadImage, DeadlineExceeded, ServerUnavailable
-from imaging import contract, decode
+from core import contract
+from imaging import decode
 
 SUFFIXES = (".csv", ".jsonl")
 COLUMNS = ("file", "model", "predicted_class", "confidence", *contract.CLASSES, "needs_review", "data_source",

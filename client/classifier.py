@@ -16,7 +16,8 @@ from tritonclient.utils import InferenceServerException
 
 from client.connections import Connections
 from client.errors import BadImage, ClientError, ServerError, ServerUnavailable, translated, unknown_model
-from imaging import contract, golden
+from core import contract
+from imaging import golden
 from imaging.decode import ImageError, canonical, mirrored
 
 ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[\w.-]+):[0-9]{1,5}")
@@ -59,7 +60,8 @@ class Explanation:
 
     Attributes:
         prediction: what classify() returns.
-        heatmaps: class name -> float32 [h, w] in [0, 1] (Grad-CAM, stages/explain.py); stretched over the whole image.
+        heatmaps: class name -> float32 [h, w] in [0, 1] (Grad-CAM, see stages/layers/explain.py); stretched over the
+            whole image.
     """
 
     prediction: Prediction
@@ -181,7 +183,7 @@ class Classifier:
     def _rows(self, encoded: Sequence[bytes], model: str, deadline: float) -> list[Prediction]:
         """Return what a network says about encoded images, with one request. Raises as classify()."""
         outputs = (contract.PROBABILITIES,)
-        values = self._infer(encoded, model, contract.ensemble(model), deadline, outputs)[contract.PROBABILITIES]
+        values = self._infer(encoded, model, contract.classifier(model), deadline, outputs)[contract.PROBABILITIES]
         if values.shape[:1] != (len(encoded),):
             raise ServerError("The served model gave no usable answer.", detail=f"{len(encoded)} images, {values!r}")
         return [_prediction(row[None], model) for row in values]
@@ -252,7 +254,7 @@ class Classifier:
         """Return the configuration of a network's ensemble; asked for as describe() says. Raises as describe()."""
         asked, config = self._configs.get(model, (-TRUSTED, {}))
         if time.monotonic() - asked >= TRUSTED:
-            name = contract.ensemble(model)
+            name = contract.classifier(model)
             config = self._call(lambda client: client.get_model_config(name), model, time.monotonic() + self.timeout)
             self._configs[model] = time.monotonic(), config
         return config
@@ -261,8 +263,9 @@ class Classifier:
         """Return which of some names the server's repository holds, and whether each is ready. Raises as models()."""
 
         def ask(client: InferenceServerClient) -> dict[str, bool]:
-            states = {name: client.is_model_ready(contract.ensemble(name)) for name in names}
-            return {name: state for name, state in states.items() if state or _is_held(client, contract.ensemble(name))}
+            states = {name: client.is_model_ready(contract.classifier(name)) for name in names}
+            return {name: state for name, state in states.items()
+                    if state or _is_held(client, contract.classifier(name))}
 
         return self._call(ask, "", time.monotonic() + self.timeout) if names else {}
 
@@ -305,12 +308,12 @@ class Classifier:
     def _check_labels(self, encoded: bytes, model: str, deadline: float) -> None:
         """Compare the labels that the server gives its outputs with contract.CLASSES, position by position."""
         outputs = (contract.PROBABILITIES,)
-        answer = self._infer([encoded], model, contract.ensemble(model), deadline, outputs, len(contract.CLASSES))
+        answer = self._infer([encoded], model, contract.classifier(model), deadline, outputs, len(contract.CLASSES))
         entries = answer[contract.PROBABILITIES].ravel()
         fields = [entry.decode("utf-8", "replace").split(":") for entry in entries]
         served = {index: "".join(label) for _, index, *label in fields}
         if served != {str(index): label for index, label in enumerate(contract.CLASSES)}:
-            detail = f"labels of {contract.ensemble(model)}: {served}; expected: {contract.CLASSES}"
+            detail = f"labels of {contract.classifier(model)}: {served}; expected: {contract.CLASSES}"
             raise ServerError("The served model names its classes differently from this program.", detail=detail)
         self._checked[model] = time.monotonic()
 

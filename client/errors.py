@@ -7,7 +7,7 @@ import gevent
 from geventhttpclient.response import HTTPParseError
 from tritonclient.utils import InferenceServerException
 
-from imaging import contract
+from core import contract
 
 
 class ClientError(Exception):

@@ -25,11 +25,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from imaging import contract
+from core import contract, files
 from serving import snapshot
 from serving.errors import ServingError
 from serving.server import Server
-from stages import files
 
 CURRENT = "current"
 LOCK = ".lock"
@@ -115,7 +114,7 @@ def add_older(copy: Path, store: Path, count: int) -> None:
     if older:
         fact = f'parameters {{ key: "{contract.RELEASES}" value: {{ string_value: "{" ".join(older)}" }} }}\n'
         for network in contract.SERVED:
-            if (config := copy / contract.ensemble(network) / "config.pbtxt").exists():
+            if (config := copy / contract.classifier(network) / "config.pbtxt").exists():
                 config.write_text(config.read_text(encoding="utf-8") + fact, encoding="utf-8")
 
 

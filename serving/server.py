@@ -14,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from client import Classifier, ClientError
-from imaging import contract
+from core import contract
 from serving import discovery, snapshot
 from serving.errors import ServingError
 
@@ -107,7 +107,7 @@ class Server:
             models = {model.name for model in snapshot.take(self.repository, self.copy)}
             self.networks = sorted(filter(None, map(contract.model, models)))
             if not self.networks:
-                wanted = ", ".join(map(contract.ensemble, contract.SERVED))
+                wanted = ", ".join(map(contract.classifier, contract.SERVED))
                 raise ServingError(f"Expected one of the ensembles {wanted}. Received: {', '.join(sorted(models))}.")
             discovery.lay_out_backends(installation, self._folder / "backends")
             if not discovery.is_native(installation):

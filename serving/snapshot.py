@@ -12,9 +12,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from imaging import contract, processor
+from core import contract, processor
+from core.files import digest
 from serving.errors import ServingError
-from stages.files import digest
 
 SAVED_MODEL = "model.savedmodel"
 PROVENANCE = "provenance.json"

@@ -14,10 +14,10 @@ import time
 from pathlib import Path
 
 from client import ClientError, DeadlineExceeded, ServerBroken, ServerError
+from core import files
 from serving import releases
 from serving.errors import ServingError
 from serving.server import POLL, Server, kill_group
-from stages import files
 
 CHECK_EVERY = 5.0
 """Seconds between two canary images."""

@@ -20,22 +20,13 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from imaging import contract
-from stages import (
-    answer,
-    calibration,
-    card,
-    command,
-    dataset,
-    figures,
-    files,
-    intervals,
-    params,
-    pointing,
-    scores,
-    train_custom,
-    train_resnet,
-)
+from core import contract, files
+from stages import train_custom, train_resnet
+from stages.common import command, params
+from stages.data import dataset
+from stages.layers import answer
+from stages.reporting import card, figures
+from stages.scoring import calibration, intervals, pointing, scores
 
 REPORTS = Path("reports/evaluate")
 DECISIONS = REPORTS / "decision.json"
@@ -158,7 +149,7 @@ def judged(answers: Answers, decision: dict, knobs: params.Evaluate) -> dict:
         knobs: the number and seed of the bootstrap's resamples.
 
     Returns:
-        the scores of stages/scores.py after the temperature; aurc, the area under the risk-coverage curve; review,
+        the scores of scoring/scores.py after the temperature; aurc, the area under the risk-coverage curve; review,
         what the threshold does; uncalibrated, the probabilistic scores before the temperature; and unless
         knobs.bootstrap is 0 their 95 % intervals, with the same keys, under `intervals`.
     """
@@ -257,7 +248,7 @@ def write_network(name: str, source: str, images: dataset.Images, answers: dict[
     """Choose temperature and threshold of a network, score it, and write its tables and figures.
 
     Args:
-        name: the network's, or contract.TOGETHER.
+        name: the network's, or contract.ENSEMBLE.
         source: what the data are called.
         images: the test split's, for the failure gallery.
         answers: for "validation", "test" and, if there are any, DUPLICATES; and unless these are averages already,
@@ -310,7 +301,7 @@ def main(knobs: params.Params) -> None:
         texts.append(text)
     temperatures = [decisions[name]["temperature"] for name in MODELS]
     answers = {split: averaged([kept[name][split] for name in MODELS], temperatures) for split in kept[name]}
-    both = contract.TOGETHER
+    both = contract.ENSEMBLE
     decisions[both], result[both], text = write_network(both, data["source"], images, answers, own)
     texts.append(text)
     files.write_json(REPORTS / "metrics.json", result)

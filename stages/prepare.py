@@ -22,8 +22,10 @@ import tensorflow as tf
 from tqdm import tqdm
 
 import imaging
-from imaging import contract
-from stages import command, dataset, figures, files, grouping, params, phantom, preprocess, probe
+from core import contract, files
+from stages.common import command, params
+from stages.data import dataset, grouping, phantom, preprocess, probe
+from stages.reporting import figures
 
 JPEG_MAGIC = b"\xff\xd8"
 REPORTS = dataset.REPORT.parent

@@ -8,51 +8,14 @@ command. With the default params about ten minutes on two cores.
 
 from pathlib import Path
 
-import keras
-from keras import layers
-
-from imaging import contract
-from stages import command, dataset, normalization, optimizer, params, preprocess, training
-from stages.params import TrainCustom
+from stages.common import command, params
+from stages.data import dataset
+from stages.networks import custom
+from stages.training import fit as training
+from stages.training import optimizer
 
 STAGE = "train_custom"
 MODEL = Path("models/custom.keras")
-FILTERS = (32, 64, 128, 256, 512)
-
-
-def build(knobs: TrainCustom, input_pooling: int) -> keras.Model:
-    """Return the network, untrained.
-
-    Args:
-        knobs: regularisation: L2 on all kernels, dropout after each block (of single values, or of whole feature maps:
-            Tompson et al. 2015, arXiv:1411.4280, section 3.2) and before the output, and the momentum of batch
-            normalisation's moving averages (Keras's 0.99 needs more steps than a small data set gives).
-        input_pooling: the image is averaged over squares of so many pixels first; 1 for not at all.
-
-    Returns:
-        a model of pixels float32 [b, size, size, 3] in [0, 1], any size from 32 x input_pooling, to probabilities
-        float32 [b, 4].
-    """
-    regulariser = keras.regularizers.L2(knobs.l2)
-    dropout = layers.SpatialDropout2D if knobs.spatial_dropout else layers.Dropout
-    pixels = keras.Input((None, None, preprocess.CHANNELS), name=contract.PIXELS)
-    # A pool of 1 x 1 changes nothing, but would be computed.
-    x = layers.AveragePooling2D(input_pooling, name="input_pool")(pixels) if input_pooling > 1 else pixels
-    for block, filters in enumerate(FILTERS, start=1):
-        for part in (1, 2):
-            name = f"block{block}_{part}"
-            # No bias: batch normalisation's offset takes its place.
-            x = layers.Conv2D(filters, 3, padding="same", use_bias=False, kernel_initializer="he_normal",
-                              kernel_regularizer=regulariser, name=f"{name}_conv")(x)
-            x = normalization.BatchNormalization(momentum=knobs.bn_momentum, name=f"{name}_bn")(x)
-            x = layers.ReLU(name=f"{name}_relu")(x)
-        x = layers.MaxPooling2D(name=f"block{block}_pool")(x)
-        x = dropout(knobs.dropout, name=f"block{block}_dropout")(x)
-    x = layers.GlobalAveragePooling2D(name="pool")(x)
-    x = layers.Dense(256, activation="relu", kernel_regularizer=regulariser, name="dense")(x)
-    x = layers.Dropout(knobs.dense_dropout, name="dense_dropout")(x)
-    outputs = layers.Dense(len(contract.CLASSES), activation="softmax", dtype="float32", name=contract.PROBABILITIES)(x)
-    return keras.Model(pixels, outputs, name="custom")
 
 
 def main(knobs: params.Params) -> None:
@@ -61,7 +24,7 @@ def main(knobs: params.Params) -> None:
     training.make_deterministic(knobs.train.seed)
     precision = optimizer.use_precision(knobs.train.precision)
     training.check_size(size, knobs.train)
-    network = build(knobs.train_custom, knobs.train.input_pooling)
+    network = custom.build(knobs.train_custom, knobs.train.input_pooling)
     images = {split: dataset.load(split, size) for split in ("train", "validation")}
     key = training.fingerprint(knobs.train, knobs.train_custom, size, data, precision)
     plan = training.phases_from_scratch(network, knobs.train, size, knobs.train_custom.start_batch_size)

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-from imaging import contract
-from stages import params
+from core import contract
+from stages.common import params
 
 PROJECT = Path(__file__).resolve().parents[1]
 ROAD = ("test_road.py", "test_interruptions.py")
@@ -79,7 +79,7 @@ def tiny(defaults) -> params.Params:
 @pytest.fixture(scope="session")
 def phantoms(tmp_path_factory) -> Path:
     """A folder of class folders with six phantoms each."""
-    from stages import phantom
+    from stages.data import phantom
 
     folder = tmp_path_factory.mktemp("data") / contract.PHANTOM
     phantom.write_dataset(folder, 6, 64, 7)

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 import client
-from imaging import contract
+from core import contract
 from tests.conftest import PROJECT
 from webapp import audit, create_app
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from stages import answer, calibration, scores
+from stages.layers import answer
+from stages.scoring import calibration, scores
 
 
 def planted(temperature: float, count: int = 20_000) -> tuple[np.ndarray, np.ndarray]:

@@ -15,7 +15,7 @@ from PIL import Image
 import client
 from client import __main__ as command
 from client.classifier import _prediction
-from imaging import contract
+from core import contract
 
 
 @pytest.fixture(scope="module")
@@ -145,7 +145,7 @@ def test_an_unknown_model_lists_the_known_ones(scan, name):
 
 def test_a_name_and_its_ensemble_are_one_to_one():
     for name in (*contract.SERVED, *(f"{name}.20261126T073355.123456Z-0a1b2c3d" for name in contract.SERVED)):
-        assert contract.model(contract.ensemble(name)) == name
+        assert contract.model(contract.classifier(name)) == name
     assert {contract.model(name) for name in ("custom", "preprocess", "explain_custom", "classify_vgg")} == {None}
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from stages import dataset, phantom
+from stages.data import dataset, phantom
 
 OFF = {"rotation_degrees": 0.0, "shift": 0.0, "horizontal_flip": False, "zoom": 0.0, "shear_degrees": 0.0,
        "brightness": 0.0}

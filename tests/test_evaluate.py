@@ -7,10 +7,14 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
-
 from docs.results import table
-from imaging import contract
-from stages import calibration, card, dataset, evaluate, files, intervals, prepare, training
+
+from core import contract, files
+from stages import evaluate, prepare
+from stages.data import dataset
+from stages.reporting import card
+from stages.scoring import calibration, intervals
+from stages.training import fit as training
 
 HISTORY = [{"epoch": 1, "phase": "all"} | {key: 0.5 for key in training.COLUMNS if key not in ("epoch", "phase")}]
 
@@ -88,9 +92,9 @@ def test_the_mean_of_both_networks_is_scored_beside_them(workplace, results):
         return np.array([[float(one) for one in line.split(",")[3:]] for line in lines])
 
     mean = np.mean([read(name) for name in contract.NETWORKS], axis=0)
-    temperature = results[contract.TOGETHER]["temperature"]
-    assert np.allclose(calibration.with_temperature(mean, temperature), read(contract.TOGETHER), atol=1e-4)
-    assert f"`{contract.TOGETHER}` is the mean" in (workplace / "MODEL_CARD.md").read_text()
+    temperature = results[contract.ENSEMBLE]["temperature"]
+    assert np.allclose(calibration.with_temperature(mean, temperature), read(contract.ENSEMBLE), atol=1e-4)
+    assert f"`{contract.ENSEMBLE}` is the mean" in (workplace / "MODEL_CARD.md").read_text()
 
 
 def test_the_average_with_the_mirror_image_by_hand():
@@ -146,7 +150,7 @@ def test_figures_and_tables_are_written(workplace):
              "reliability.png", "risk_coverage.png", "failures.png", "learning_curves.png"}
     for name in evaluate.MODELS:
         assert {path.name for path in (workplace / "reports/evaluate" / name).iterdir()} == names
-    both = workplace / "reports/evaluate" / contract.TOGETHER
+    both = workplace / "reports/evaluate" / contract.ENSEMBLE
     assert {path.name for path in both.iterdir()} == names - {"learning_curves.png"}
 
 

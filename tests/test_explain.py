@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from stages import answer, explain, pointing, train_custom, train_resnet
+from stages.layers import answer, explain
+from stages.networks import custom, resnet50
+from stages.scoring import pointing
 from tests.conftest import PROJECT
 
 SIZE = 64
@@ -17,9 +19,9 @@ SIZE = 64
 def networks(defaults):
     """Both networks, untrained, with moving averages that are not 0 and 1."""
     keras.utils.set_random_seed(3)
-    base = train_resnet.resnet(None)
-    built = {"custom": train_custom.build(defaults.train_custom, 1),
-             "resnet50": train_resnet.build(defaults.train_resnet, base, pretrained=False, input_pooling=1)}
+    base = resnet50.resnet(None)
+    built = {"custom": custom.build(defaults.train_custom, 1),
+             "resnet50": resnet50.build(defaults.train_resnet, base, pretrained=False, input_pooling=1)}
     random = np.random.default_rng(0)
     for network in built.values():
         for weight in network.weights:

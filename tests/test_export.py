@@ -14,8 +14,12 @@ import pytest
 import tensorflow as tf
 import yaml
 
-from imaging import contract, golden
-from stages import calibration, command, dataset, export, files, prepare, preprocess, train_custom
+from core import contract, files
+from imaging import golden
+from stages import export, prepare, train_custom
+from stages.common import command
+from stages.data import dataset, preprocess
+from stages.scoring import calibration
 from tests.conftest import PROJECT
 
 DECISIONS = {"custom": {"temperature": 1.5, "average_flip": True, "review_threshold": 0.7},
@@ -30,7 +34,7 @@ RELIABILITY = "images,confidence,accuracy\n1,0.4000,0.0000\n3,0.9000,1.0000\n"
 
 def served(name: str, pixels) -> np.ndarray:
     """Return what the trained network answers to pixels, with what evaluate decided."""
-    if name == contract.TOGETHER:
+    if name == contract.ENSEMBLE:
         sides = [served(one, pixels) for one in contract.NETWORKS]
         return calibration.with_temperature(np.mean(sides, axis=0), DECISIONS[name]["temperature"])
     trained = keras.models.load_model(export.MODELS[name].MODEL, compile=False)
@@ -94,7 +98,7 @@ def contents(folder):
 
 def test_the_repository_holds_what_the_ensembles_need(workplace):
     names = sorted(path.name for path in (workplace / export.REPOSITORY).iterdir())
-    assert names == sorted([contract.PREPROCESS, *contract.SERVED, *map(contract.ensemble, contract.SERVED),
+    assert names == sorted([contract.PREPROCESS, *contract.SERVED, *map(contract.classifier, contract.SERVED),
                             *map(contract.explain, contract.NETWORKS)])
     assert not any(path.name.startswith(".") for path in (workplace / export.REPOSITORY).rglob("*"))
 
@@ -112,7 +116,7 @@ def test_configurations_agree_with_signatures(workplace, name):
 
 
 def test_labels_are_the_class_list(workplace):
-    for name in (name_of(one) for one in contract.NETWORKS for name_of in (str, contract.ensemble, contract.explain)):
+    for name in (name_of(one) for one in contract.NETWORKS for name_of in (str, contract.classifier, contract.explain)):
         labels = (workplace / export.REPOSITORY / name / "labels.txt").read_text()
         assert tuple(labels.split()) == contract.CLASSES
 
@@ -127,7 +131,7 @@ def test_the_ensemble_is_a_linear_chain_and_names_its_data(workplace):
 @pytest.mark.parametrize("name", contract.SERVED)
 def test_network_and_ensemble_say_alike_what_computes(workplace, name):
     texts = [(workplace / export.REPOSITORY / one / "config.pbtxt").read_text()
-             for one in (name, contract.ensemble(name))]
+             for one in (name, contract.classifier(name))]
     pattern = r'key: "(runtime|precision)"\n  value: { string_value: "(\w+)" }'
     found = [dict(re.findall(pattern, text)) for text in texts]
     served = json.loads((workplace / export.REPOSITORY / name / "1/provenance.json").read_text())["decision"]["served"]
@@ -137,7 +141,7 @@ def test_network_and_ensemble_say_alike_what_computes(workplace, name):
 @pytest.mark.parametrize("name", contract.SERVED)
 def test_the_golden_answers_are_the_trained_networks(workplace, monkeypatch, name):
     monkeypatch.chdir(workplace)
-    text = (export.REPOSITORY / contract.ensemble(name) / "config.pbtxt").read_text()
+    text = (export.REPOSITORY / contract.classifier(name) / "config.pbtxt").read_text()
     known = golden.from_text(re.search(r'key: "golden"\n  value: { string_value: "([^"]+)"', text).group(1))
     pixels = np.stack([preprocess.decode(tf.constant(one), 64).numpy() for one in golden.images()])
     assert np.allclose(known, served(name, pixels), atol=1e-5)
@@ -187,7 +191,7 @@ def test_weights_are_stored_in_the_order_of_the_network(workplace):
 
 
 def test_the_threshold_of_averages_is_served_where_there_is_one(workplace):
-    served = {name: (workplace / export.REPOSITORY / contract.ensemble(name) / "config.pbtxt").read_text()
+    served = {name: (workplace / export.REPOSITORY / contract.classifier(name) / "config.pbtxt").read_text()
               for name in contract.NETWORKS}
     assert contract.TTA_REVIEW_THRESHOLD not in served["custom"]
     found = re.search(rf'"{contract.TTA_REVIEW_THRESHOLD}"\s*value: {{ string_value: "([\d.]+)"', served["resnet50"])

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from stages import files
+from core import files
 from tests.conftest import PROJECT
 
 
@@ -34,7 +34,7 @@ def test_json_has_short_floats(tmp_path):
 
 
 def test_what_a_killed_process_was_writing_is_cleared_away_and_other_work_is_not(tmp_path):
-    code = (f"import os; from pathlib import Path; from stages import files; target = Path({str(tmp_path)!r}, 'a')\n"
+    code = (f"import os; from pathlib import Path; from core import files; target = Path({str(tmp_path)!r}, 'a')\n"
             "with files.replacing(target) as new:\n    new.write_text('half'); os.kill(os.getpid(), 9)")
     subprocess.run([sys.executable, "-c", code], cwd=PROJECT)
     assert len(list(tmp_path.iterdir())) == 1

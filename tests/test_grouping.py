@@ -7,7 +7,7 @@ import pytest
 from PIL import Image, ImageEnhance, ImageFilter
 
 import imaging
-from stages import grouping, phantom
+from stages.data import grouping, phantom
 
 
 def encoded(picture: Image.Image, form: str = "PNG", **options) -> bytes:

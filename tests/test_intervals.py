@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from stages import intervals, scores
+from stages.scoring import intervals, scores
 
 COUNT = 400
 LABELS = np.arange(COUNT) % 4

@@ -9,24 +9,26 @@ import numpy as np
 import pytest
 from keras import layers
 
-from stages import command, normalization, train_custom, train_resnet
-from stages.train_resnet import BASE
+from stages.common import command
+from stages.layers import normalization
+from stages.networks import custom, resnet50
+from stages.networks.resnet50 import BASE
 
 
 @pytest.fixture(scope="module")
-def custom(defaults):
-    return train_custom.build(defaults.train_custom, 2)
+def network(defaults):
+    return custom.build(defaults.train_custom, 2)
 
 
 @pytest.fixture(scope="module")
 def base():
     keras.utils.set_random_seed(5)
-    return train_resnet.resnet(None)
+    return resnet50.resnet(None)
 
 
-def test_custom_has_five_blocks_as_described(custom):
-    kinds = [type(layer).__name__ for layer in custom.layers]
-    convolutions = [layer for layer in custom.layers if isinstance(layer, layers.Conv2D)]
+def test_custom_has_five_blocks_as_described(network):
+    kinds = [type(layer).__name__ for layer in network.layers]
+    convolutions = [layer for layer in network.layers if isinstance(layer, layers.Conv2D)]
     assert [layer.filters for layer in convolutions] == [32, 32, 64, 64, 128, 128, 256, 256, 512, 512]
     block = ["Conv2D", "BatchNormalization", "ReLU"] * 2 + ["MaxPooling2D", "Dropout"]
     assert kinds[1:42] == ["AveragePooling2D"] + block * 5
@@ -35,24 +37,24 @@ def test_custom_has_five_blocks_as_described(custom):
 
 @pytest.mark.parametrize("pooling, expected", [(1, 0), (2, 1)])
 def test_images_are_pooled_only_where_that_changes_them(defaults, base, pooling, expected):
-    custom = train_custom.build(defaults.train_custom, pooling)
-    resnet = train_resnet.build(defaults.train_resnet, base, pretrained=False, input_pooling=pooling)
-    for network in (custom, resnet):
-        assert sum(isinstance(layer, layers.AveragePooling2D) for layer in network.layers) == expected
+    ours = custom.build(defaults.train_custom, pooling)
+    resnet = resnet50.build(defaults.train_resnet, base, pretrained=False, input_pooling=pooling)
+    for one in (ours, resnet):
+        assert sum(isinstance(layer, layers.AveragePooling2D) for layer in one.layers) == expected
 
 
-def test_custom_has_the_number_of_parameters_that_the_readme_says(custom):
-    assert custom.count_params() == 4_850_532
+def test_custom_has_the_number_of_parameters_that_the_readme_says(network):
+    assert network.count_params() == 4_850_532
 
 
 @pytest.mark.parametrize("size", [64, 96])
-def test_outputs_are_probabilities_at_any_size(custom, size):
-    outputs = custom(np.random.default_rng(0).random((3, size, size, 3), np.float32))
+def test_outputs_are_probabilities_at_any_size(network, size):
+    outputs = network(np.random.default_rng(0).random((3, size, size, 3), np.float32))
     assert outputs.shape == (3, 4) and np.allclose(np.sum(outputs, axis=1), 1.0, atol=1e-5)
 
 
 def test_resnet_gets_the_normalisation_that_its_weights_expect(defaults, base):
-    network = train_resnet.build(defaults.train_resnet, base, pretrained=True, input_pooling=1)
+    network = resnet50.build(defaults.train_resnet, base, pretrained=True, input_pooling=1)
     pixels = np.random.default_rng(0).random((2, 32, 32, 3), np.float32)
     arriving = network.get_layer(BASE)._inbound_nodes[-1].input_tensors[0]
     seen = keras.Model(network.input, arriving)(pixels)
@@ -60,7 +62,7 @@ def test_resnet_gets_the_normalisation_that_its_weights_expect(defaults, base):
 
 
 def test_resnet_survives_saving(defaults, base, tmp_path):
-    network = train_resnet.build(defaults.train_resnet, base, pretrained=True, input_pooling=1)
+    network = resnet50.build(defaults.train_resnet, base, pretrained=True, input_pooling=1)
     network.save(tmp_path / "resnet50.keras")
     pixels = np.random.default_rng(0).random((1, 32, 32, 3), np.float32)
     assert np.allclose(keras.models.load_model(tmp_path / "resnet50.keras")(pixels), network(pixels), atol=1e-6)
@@ -69,7 +71,7 @@ def test_resnet_survives_saving(defaults, base, tmp_path):
 def test_a_local_weights_file_is_loaded_and_recorded(base, tmp_path):
     path = tmp_path / "resnet50.weights.h5"
     base.save_weights(path)
-    loaded, used = train_resnet.choose_base(str(path), 0.9)
+    loaded, used = resnet50.choose_base(str(path), 0.9)
     assert all(np.array_equal(a, b) for a, b in zip(base.get_weights(), loaded.get_weights(), strict=True))
     assert used.startswith("file sha256:")
 
@@ -80,7 +82,7 @@ def test_a_wrong_weights_file_is_refused(tmp_path, content, message):
     if content:
         path.write_bytes(content)
     with pytest.raises(command.StageError, match=message):
-        train_resnet.choose_base(str(path), 0.9)
+        resnet50.choose_base(str(path), 0.9)
 
 
 @pytest.fixture
@@ -92,44 +94,44 @@ def no_download(tmp_path, monkeypatch):
 
 def test_imagenet_without_internet_names_the_ways_out(no_download):
     with pytest.raises(command.StageError, match="copy its ~/.keras/models.*weights=FILE.*weights=none"):
-        train_resnet.choose_base("imagenet", 0.9)
+        resnet50.choose_base("imagenet", 0.9)
 
 
 def test_auto_without_internet_says_that_it_trains_the_whole_network(no_download, capsys):
-    _, used = train_resnet.choose_base("auto", 0.9)
+    _, used = resnet50.choose_base("auto", 0.9)
     assert used == "none" and "the whole network is trained" in capsys.readouterr().out
 
 
 def test_frozen_base_learns_nothing_and_the_top_learns_after_unfreezing(defaults, base):
-    network = train_resnet.build(defaults.train_resnet, base, pretrained=True, input_pooling=1)
-    train_resnet.freeze(network)
+    network = resnet50.build(defaults.train_resnet, base, pretrained=True, input_pooling=1)
+    resnet50.freeze(network)
     assert len(network.trainable_weights) == 6  # batch normalisation 2, two dense layers 4
-    train_resnet.unfreeze(network, "conv5_block1")
+    resnet50.unfreeze(network, "conv5_block1")
     learning = {layer.name for layer in base.layers if layer.trainable and layer.weights}
     assert learning and all(name.startswith("conv5") and not name.endswith("bn") for name in learning)
 
 
 def test_an_untrained_base_starts_as_its_shortcuts():
-    base = train_resnet.untrained_base(0.9)
+    base = resnet50.untrained_base(0.9)
     last = [layer for layer in base.layers if layer.name.endswith("_3_bn")]
     assert len(last) == 16 and not any(np.any(layer.gamma) for layer in last)
     assert base.get_layer("conv1_bn").momentum == 0.9 and np.all(np.array(base.get_layer("conv1_bn").gamma) == 1)
 
 
 def test_the_head_starts_with_small_features_from_scratch_and_full_ones_in_transfer(defaults, base):
-    for pretrained, scale in ((False, train_resnet.HEAD_SCALE), (True, 1.0)):
-        head = train_resnet.build(defaults.train_resnet, base, pretrained, input_pooling=1).get_layer("head_bn")
+    for pretrained, scale in ((False, resnet50.HEAD_SCALE), (True, 1.0)):
+        head = resnet50.build(defaults.train_resnet, base, pretrained, input_pooling=1).get_layer("head_bn")
         assert np.all(np.array(head.gamma) == np.float32(scale)) and head.momentum == 0.9
 
 
 def test_unfreezing_an_unknown_layer_is_an_error(defaults, base):
-    network = train_resnet.build(defaults.train_resnet, base, pretrained=True, input_pooling=1)
+    network = resnet50.build(defaults.train_resnet, base, pretrained=True, input_pooling=1)
     with pytest.raises(command.StageError, match="Received: 'conv9'"):
-        train_resnet.unfreeze(network, "conv9")
+        resnet50.unfreeze(network, "conv9")
 
 
 def test_transfer_has_two_phases_the_second_at_a_lower_rate(defaults):
-    head, fine = train_resnet.transfer_phases(defaults.train, defaults.train_resnet, 224)
+    head, fine = resnet50.transfer_phases(defaults.train, defaults.train_resnet, 224)
     assert (head.epochs, fine.epochs) == (10, 20) and fine.lr == pytest.approx(0.1 * head.lr)
 
 

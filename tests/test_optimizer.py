@@ -6,7 +6,8 @@ import keras
 import numpy as np
 import pytest
 
-from stages import optimizer, train_custom
+from stages.networks import custom
+from stages.training import optimizer
 
 
 @pytest.fixture
@@ -43,7 +44,7 @@ def test_auto_without_facts_is_float32(tmp_path):
 
 
 def test_a_network_trained_in_bfloat16_answers_in_float32(tiny, bfloat16, tmp_path):
-    trained = train_custom.build(tiny.train_custom, 1)
+    trained = custom.build(tiny.train_custom, 1)
     pixels = np.random.default_rng(0).random((16, 64, 64, 3), np.float32)
     plain = optimizer.in_float32(trained)
     plain.save(tmp_path / "plain.keras")
@@ -65,7 +66,7 @@ def test_loss_by_hand():
 
 
 def test_decay_shrinks_kernels_and_spares_batch_normalisation(tiny):
-    network = train_custom.build(tiny.train_custom, 1)
+    network = custom.build(tiny.train_custom, 1)
     optimizer.compile_network(network, 0.1, replace(tiny.train, weight_decay=0.5))
     kernel, gamma = (next(weight for weight in network.trainable_weights if weight.name == name)
                      for name in ("kernel", "gamma"))
@@ -75,6 +76,6 @@ def test_decay_shrinks_kernels_and_spares_batch_normalisation(tiny):
 
 
 def test_without_decay_the_optimizer_is_adam(tiny):
-    network = train_custom.build(tiny.train_custom, 1)
+    network = custom.build(tiny.train_custom, 1)
     optimizer.compile_network(network, 0.1, tiny.train)
     assert type(network.optimizer) is keras.optimizers.Adam

@@ -2,7 +2,7 @@
 
 import pytest
 
-from stages import params
+from stages.common import params
 from tests.conftest import PROJECT
 
 

@@ -5,9 +5,9 @@ import pytest
 from PIL import Image
 from scipy import ndimage
 
-from imaging.contract import CLASSES
-from stages import phantom
-from stages.phantom import draw
+from core.contract import CLASSES
+from stages.data import phantom
+from stages.data.phantom import draw
 
 TUMOURS = [label for label in CLASSES if label != "notumor"]
 

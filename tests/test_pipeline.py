@@ -8,7 +8,8 @@ import subprocess
 import pytest
 import yaml
 
-from stages import params, train_resnet
+from stages import train_resnet
+from stages.common import params
 from tests.conftest import PROJECT
 
 PIPELINE = yaml.safe_load((PROJECT / "dvc.yaml").read_text())

@@ -10,7 +10,7 @@ import tensorflow as tf
 from PIL import Image
 
 from imaging import decode
-from stages import phantom, preprocess
+from stages.data import phantom, preprocess
 from tests import hostile
 from tests.conftest import PROJECT
 

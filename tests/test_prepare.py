@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 
-from imaging import contract
-from stages import command, dataset, grouping, phantom, prepare, probe
+from core import contract
+from stages import prepare
+from stages.common import command
+from stages.data import dataset, grouping, phantom, probe
 from tests import medical
 
 

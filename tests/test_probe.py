@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imaging import contract
-from stages import probe
+from core import contract
+from stages.data import probe
 
 HEALTHY = contract.CLASSES.index("notumor")
 

@@ -8,8 +8,8 @@ from collections import Counter
 import pytest
 import yaml
 
-from imaging import contract
-from stages import quantization
+from core import contract
+from stages.triton import quantization
 from tests.conftest import PROJECT
 from webapp import page
 

@@ -4,8 +4,12 @@ import numpy as np
 import openvino as ov
 import pytest
 
-from imaging import contract
-from stages import calibration, dataset, export, quantization, train_custom
+from core import contract
+from stages import export
+from stages.data import dataset
+from stages.networks import custom
+from stages.scoring import calibration
+from stages.triton import quantization
 
 SIZE = 64
 GOOD = {"images": 488, "same_class": 1.0, "largest_difference": 0.0, "macro_f1": 0.98, "float32_macro_f1": 0.98}
@@ -18,7 +22,7 @@ def saved(defaults, tmp_path_factory):
 
     keras.utils.set_random_seed(3)
     folder = tmp_path_factory.mktemp("quantization") / "saved"
-    export.save_network(train_custom.build(defaults.train_custom, 1), SIZE, folder)
+    export.save_network(custom.build(defaults.train_custom, 1), SIZE, folder)
     return folder
 
 

@@ -8,10 +8,9 @@ import sys
 import pytest
 import yaml
 
-from docs import results
-from imaging import contract
-from stages import files
+from core import contract, files
 from tests.conftest import PROJECT
+from tools import results
 
 README = (PROJECT / "README.md").read_text()
 
@@ -67,7 +66,7 @@ def test_the_disclaimer_is_the_one_on_every_prediction():
 
 @pytest.mark.parametrize("command", [
     "python -m stages.prepare", "python -m stages.train_custom", "python -m stages.train_resnet",
-    "python -m stages.evaluate", "python -m stages.export", "python -m stages.phantom", "python -m serving",
+    "python -m stages.evaluate", "python -m stages.export", "python -m stages.data.phantom", "python -m serving",
     "python -m client", "python -m webapp", "python demo.py"])
 def test_help_shows_an_example(command):
     words = [sys.executable, *shlex.split(command)[1:], "--help"]

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from sklearn import metrics
 
-from imaging import contract
-from stages import evaluate, scores
-from stages.dataset import Row
+from core import contract
+from stages import evaluate
+from stages.data.dataset import Row
+from stages.scoring import scores
 
 LABELS = np.array([0, 0, 1, 1, 2, 2, 3, 3])
 PREDICTED = np.array([0, 1, 1, 1, 2, 2, 3, 0])

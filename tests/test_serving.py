@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from imaging import processor
+from core import processor
 from serving import __main__ as command
 from serving import discovery, server, snapshot, supervisor
 from serving.errors import ServingError

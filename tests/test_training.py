@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 from keras import layers
 
-from stages import command, dataset, optimizer, training
+from stages.common import command
+from stages.data import dataset
+from stages.training import fit as training
+from stages.training import optimizer
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,8 @@ from PIL import Image
 from urllib3.filepost import encode_multipart_formdata
 
 import client
-from imaging import CODES, contract, decode
+from core import contract
+from imaging import CODES, decode
 from tests import hostile
 from webapp import create_app, errors, journal, page, refused, security, turns, uploads, views
 

@@ -10,7 +10,7 @@ import time
 from flask import Flask, current_app
 
 import client
-from imaging import contract
+from core import contract
 from webapp.triton import served
 
 TRUSTED_SECONDS = 5.0

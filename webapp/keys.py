@@ -19,7 +19,7 @@ from pathlib import Path
 
 from flask import Flask, current_app, g, request
 
-from stages import files
+from core import files
 from webapp.refused import Refused
 
 KEY_BYTES = 32

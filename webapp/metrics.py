@@ -9,7 +9,7 @@ import time
 from flask import Flask, Response, current_app, g, request
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
-from imaging import contract
+from core import contract
 from webapp.health import readiness
 from webapp.page import provenance, revision, served_facts
 

@@ -2,7 +2,8 @@
 
 from flask import Flask, jsonify
 
-from imaging import contract, decode, slices
+from core import contract
+from imaging import decode, slices
 from webapp.uploads import BATCH_FILES
 
 ERRORS = {

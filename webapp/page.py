@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from flask import current_app, render_template
 
 import client
-from imaging import contract, decode, slices
+from core import contract
+from imaging import decode, slices
 from webapp import heat
 from webapp.health import readiness
 from webapp.journal import request_id

@@ -11,7 +11,8 @@ from flask import Flask, Response, current_app, request
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser
 from werkzeug.exceptions import RequestEntityTooLarge
 
-from imaging import contract, decode
+from core import contract
+from imaging import decode
 from webapp.refused import Refused
 
 FIELDS = ("file", "model")

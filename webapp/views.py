@@ -8,7 +8,8 @@ from typing import Any
 from flask import Blueprint, Response, current_app, jsonify, render_template, request
 
 import client
-from imaging import contract, slices
+from core import contract
+from imaging import slices
 from webapp import audit, heat, openapi, volumes
 from webapp.errors import failure, from_client, unknown_release, wants_page
 from webapp.health import canaries

@@ -5,7 +5,7 @@ import os
 import keras
 from flask import Flask, jsonify, request
 
-import stages.normalization  # noqa: F401 - Keras finds the layer of the file by it
+import stages.layers.normalization  # noqa: F401 - Keras finds the layer of the file by it
 from bench.contenders import pixels
 
 app = Flask(__name__)

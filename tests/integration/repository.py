@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from imaging import contract
+from core import contract
 
 SIZE, MAX_BATCH_SIZE = 32, 8
 FACTS = {contract.DATA_SOURCE: contract.PHANTOM, contract.REVIEW_THRESHOLD: "0.5",
@@ -11,7 +11,7 @@ FACTS = {contract.DATA_SOURCE: contract.PHANTOM, contract.REVIEW_THRESHOLD: "0.5
 RUNTIMES = {contract.PREPROCESS: {contract.RUNTIME: "numpy"},
             "custom": {contract.RUNTIME: "openvino", contract.PRECISION: "float32"},
             "resnet50": {contract.RUNTIME: "tensorflow"},
-            contract.TOGETHER: {contract.RUNTIME: "openvino", contract.PRECISION: "float32"}}
+            contract.ENSEMBLE: {contract.RUNTIME: "openvino", contract.PRECISION: "float32"}}
 
 
 def write(folder: Path, first_seed: int = 0, facts: dict[str, str] = FACTS) -> None:
@@ -22,7 +22,9 @@ def write(folder: Path, first_seed: int = 0, facts: dict[str, str] = FACTS) -> N
         first_seed: of the networks' weights.
         facts: what clients may ask of the networks.
     """
-    from stages import answer, export, files
+    from core import files
+    from stages import export
+    from stages.layers import answer
 
     _finish(folder / contract.PREPROCESS, lambda saved: export.save_preprocess(SIZE, saved))
     networks = {name: _network(seed) for seed, name in enumerate(contract.NETWORKS, start=first_seed)}
@@ -34,7 +36,7 @@ def write(folder: Path, first_seed: int = 0, facts: dict[str, str] = FACTS) -> N
             _finish(folder / network, lambda saved: export.save_function(
                 together, (contract.PROBABILITIES,), list(networks.values()), SIZE, saved))
         known = facts | RUNTIMES[network]
-        ensembles = {contract.ensemble(network): export.ensemble_config(network, known, MAX_BATCH_SIZE)}
+        ensembles = {contract.classifier(network): export.ensemble_config(network, known, MAX_BATCH_SIZE)}
         if network in networks:
             shape = export.map_shape(folder / network / export.VERSION / export.SAVED_MODEL)
             ensembles[contract.explain(network)] = export.ensemble_config(network, {}, MAX_BATCH_SIZE, shape)
@@ -59,7 +61,8 @@ def _network(seed: int):
 
 def _finish(target: Path, save) -> None:
     """Write a model's version, its configuration and the digests of its files."""
-    from stages import export, files
+    from core import files
+    from stages import export
 
     version = target / export.VERSION
     save(version / export.SAVED_MODEL)

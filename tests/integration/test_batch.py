@@ -17,7 +17,7 @@ from tritonclient.http import InferenceServerClient
 import client
 from client import __main__ as command
 from client import batch
-from imaging import contract
+from core import contract
 from tests.integration.repository import MAX_BATCH_SIZE
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from imaging import contract
+from core import contract
 from tests import medical
 from tests.conftest import PROJECT
 from tests.integration.test_webapp import published

@@ -11,7 +11,7 @@ from tritonclient.http import InferenceServerClient
 
 import client
 from client.gathering import PER_REQUEST, UNDER_WAY
-from imaging import contract
+from core import contract
 
 
 @pytest.fixture

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from imaging import contract, golden
+from core import contract
+from imaging import golden
 from serving.errors import ServingError
 from serving.server import Server, children
 from tests.integration.test_webapp import ask, encoded, predict, published
@@ -71,7 +72,7 @@ def test_a_fault_is_seen_within_seconds(repository, fault):
 def wrong_numbers(repository: Path, folder: Path):
     """A repository whose custom network was exported with other answers than it gives."""
     shutil.copytree(repository, folder)
-    path = folder / contract.ensemble("custom") / "config.pbtxt"
+    path = folder / contract.classifier("custom") / "config.pbtxt"
     wrong = "; ".join(["0.0 1.0 0.0 0.0"] * len(golden.DISCS))  # the class that it takes them for least
     path.write_text(path.read_text() + f'parameters {{ key: "golden" value: {{ string_value: "{wrong}" }} }}\n')
     yield folder
@@ -92,7 +93,7 @@ def test_wrong_numbers_are_noticed_while_serving(repository, tmp_path, monkeypat
 
 def test_a_golden_answer_that_cannot_be_read_is_not_served(repository, tmp_path):
     with wrong_numbers(repository, tmp_path / "models") as broken:
-        path = broken / contract.ensemble("custom") / "config.pbtxt"
+        path = broken / contract.classifier("custom") / "config.pbtxt"
         path.write_text(re.sub(r"0\.0 1\.0 0\.0 0\.0", "x", path.read_text()))
         with pytest.raises(ServingError, match="golden answers cannot be read"):
             Server(broken).start()

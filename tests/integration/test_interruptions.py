@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from core import files
 from serving import snapshot
-from stages import files
 from tests.integration.road import clone, run
 
 STAGES = ("prepare", "train_custom", "train_resnet", "evaluate", "export")

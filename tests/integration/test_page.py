@@ -19,11 +19,12 @@ from selenium.webdriver.common.keys import Keys  # noqa: E402
 from selenium.webdriver.support.ui import Select, WebDriverWait  # noqa: E402
 
 import imaging  # noqa: E402
-from docs import screenshot  # noqa: E402
-from imaging import contract, decode, dicom, slices  # noqa: E402
+from core import contract  # noqa: E402
+from imaging import decode, dicom, slices  # noqa: E402
 from serving.server import Server  # noqa: E402
 from tests import medical  # noqa: E402
 from tests.integration.test_webapp import published  # noqa: E402
+from tools import screenshot  # noqa: E402
 from webapp.page import TITLES  # noqa: E402
 
 # A laptop may have no Chromium; in CI it is installed, and there tests/conftest.py turns a skip into a failure.

@@ -8,9 +8,10 @@ import pytest
 import yaml
 
 import client
-from imaging import contract, decode
+from core import contract
+from imaging import decode
 from serving.server import Server
-from stages import quantization
+from stages.triton import quantization
 from tests.conftest import PROJECT
 from tests.test_pixels import REAL
 

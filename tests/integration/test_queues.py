@@ -14,7 +14,7 @@ from tritonclient.http import InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
 
 import client
-from imaging import contract
+from core import contract
 from serving.server import Server
 from tests.integration.repository import MAX_BATCH_SIZE, SIZE
 

@@ -16,7 +16,7 @@ from urllib import request
 
 import pytest
 
-from imaging import contract
+from core import contract
 from serving import releases, snapshot
 from serving.errors import ServingError
 from tests.integration import repository as small
@@ -38,7 +38,7 @@ def bad(repository, tmp_path):
     """A repository with right digests that answers its golden images wrongly."""
     folder = tmp_path / "bad"
     shutil.copytree(repository, folder)
-    config = folder / contract.ensemble("custom") / "config.pbtxt"
+    config = folder / contract.classifier("custom") / "config.pbtxt"
     wrong = "; ".join(["1.0 0.0 0.0 0.0", "0.0 1.0 0.0 0.0"] * 2)
     config.write_text(config.read_text() + f'parameters {{ key: "golden" value: {{ string_value: "{wrong}" }} }}\n')
     return folder

@@ -16,9 +16,9 @@ import requests
 
 import imaging
 from client import Classifier
-from imaging import contract
+from core import contract
 from serving.server import Server
-from stages import dataset
+from stages.data import dataset
 from tests.integration.road import REAL, clone, overrides, run
 from tests.integration.test_published import directly
 from tests.integration.test_webapp import published

@@ -16,7 +16,8 @@ from tritonclient.http import InferenceServerClient, InferInput
 
 import client
 from client import __main__ as command
-from imaging import contract, decode
+from core import contract
+from imaging import decode
 from serving.errors import ServingError
 from serving.server import SHARED_MEMORY, Server
 from serving.supervisor import Signals, supervise
@@ -129,7 +130,7 @@ def test_a_batch_of_images_in_one_request(server, directly, scans):
     triton = InferenceServerClient(server.url)
     tensor = InferInput(contract.IMAGE_INPUT, [3, 1], "BYTES")
     tensor.set_data_from_numpy(np.array([[decode.canonical(scan)] for scan in scans[:3]], dtype=np.object_))
-    answer = triton.infer(contract.ensemble("custom"), [tensor]).as_numpy(contract.PROBABILITIES)
+    answer = triton.infer(contract.classifier("custom"), [tensor]).as_numpy(contract.PROBABILITIES)
     triton.close()
     np.testing.assert_allclose(answer, [directly(scan, "custom") for scan in scans[:3]], atol=CLOSE)
 

@@ -23,7 +23,8 @@ from PIL import Image
 from urllib3.filepost import encode_multipart_formdata
 
 import client
-from imaging import contract, decode
+from core import contract
+from imaging import decode
 from serving.server import Server
 from tests.integration.repository import FACTS
 from webapp import health
@@ -202,7 +203,7 @@ def test_health_notices_what_triton_does_not(repository):
 
 
 def test_a_repository_may_hold_one_network_only(repository, tmp_path):
-    for name in (contract.PREPROCESS, "custom", contract.ensemble("custom")):
+    for name in (contract.PREPROCESS, "custom", contract.classifier("custom")):
         shutil.copytree(repository / name, tmp_path / name)
     with Server(tmp_path) as half, published(half.url) as site:
         status, _, answer = ask(site, "GET", "/health")

@@ -1,7 +1,7 @@
 """What the exported preprocessing computes, bit for bit, without TensorFlow, its memory and its start.
 
 A model whose parameter "runtime" is "numpy" is not executed: its one input is encoded images and its one output
-[size, size, 3] gets what stages/preprocess.py defines: decoded, stretched to a square by antialiased bilinear
+[size, size, 3] gets what stages/data/preprocess.py defines: decoded, stretched to a square by antialiased bilinear
 interpolation, rounded to whole 8-bit steps, in [0, 1]. A test compares both on more than a thousand images.
 
 The arithmetic is that of TensorFlow's kernel, single precision in the same order

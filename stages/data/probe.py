@@ -14,7 +14,7 @@ from sklearn.metrics import confusion_matrix, f1_score, roc_auc_score
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from imaging import contract
+from core import contract
 
 BINS = 16
 BLACK = 10 / 255

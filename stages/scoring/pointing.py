@@ -12,8 +12,9 @@ import numpy as np
 import tensorflow as tf
 from scipy import ndimage
 
-from imaging import contract
-from stages import answer, phantom
+from core import contract
+from stages.data import phantom
+from stages.layers import answer
 
 PER_CLASS = 30
 SEED = 7

@@ -20,9 +20,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from stages import dataset, files, optimizer
-from stages.command import StageError
-from stages.params import Train
+from core import files
+from stages.common.command import StageError
+from stages.common.params import Train
+from stages.data import dataset
+from stages.training import optimizer
 
 RESUME = Path(".resume")
 LOGS = Path("logs")

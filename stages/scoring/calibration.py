@@ -8,7 +8,8 @@ chose the networks' epochs, so that it flatters them a little: what the threshol
 import numpy as np
 from scipy import optimize, special
 
-from stages import answer, scores
+from stages.layers import answer
+from stages.scoring import scores
 
 LOWEST, HIGHEST = 0.05, 20.0
 """Range of the temperature: a fit at its end says that the network is useless or the split too small."""
@@ -51,7 +52,7 @@ def risk_coverage(confidence: np.ndarray, correct: np.ndarray, weights: np.ndarr
     Args:
         confidence: float [n], the highest probability.
         correct: bool [n].
-        weights: float [b, n], see stages/scores.py.
+        weights: float [b, n], see stages/scoring/scores.py.
 
     Returns:
         for the m different confidences, highest first: threshold [m]; coverage [b, m], the share of images with at
@@ -103,7 +104,7 @@ def review(labels: np.ndarray, probabilities: np.ndarray, threshold: float, weig
         labels: int [n].
         probabilities: float [n, 4] after the temperature.
         threshold: accepted is a highest probability >= threshold; the rest goes to a person.
-        weights: float [b, n], see stages/scores.py.
+        weights: float [b, n], see stages/scoring/scores.py.
 
     Returns:
         arrays [b] in [0, 1]: coverage, the share of accepted images; error_of_accepted, NaN when none is accepted;

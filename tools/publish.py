@@ -1,6 +1,6 @@
 """Puts the custom network of a finished run into published/: the model for DVC's remote in Git, its facts beside it.
 
-    python published/publish.py RUN      RUN: the folder of a clone where `dvc repro` ended, on real images
+    python -m tools.publish RUN      RUN: the folder of a clone where `dvc repro` ended, on real images
 
 Then commit published/. The remote (published/remote) holds one version and is at most LARGEST bytes; figures that show
 images are left out. `make serve-published` pulls the model: dvc pull -r published published/model_repository
@@ -15,14 +15,11 @@ from pathlib import Path
 
 import yaml
 
+from core import contract, files
+
 PROJECT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(PROJECT))
-
-from imaging import contract  # noqa: E402
-from stages import files  # noqa: E402
-
 HERE = PROJECT / "published"
-ENSEMBLES = contract.ensemble("custom"), contract.explain("custom")
+ENSEMBLES = contract.classifier("custom"), contract.explain("custom")
 MODELS = (contract.PREPROCESS, "custom", *ENSEMBLES)
 FACTS = ("params.yaml", "MODEL_CARD.md", "reports/prepare", "reports/train_custom", "reports/train_resnet",
          "reports/evaluate", "reports/export")

@@ -5,8 +5,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 
-from imaging import contract
-from stages import files
+from core import contract, files
 
 matplotlib.use("Agg")
 
@@ -125,7 +124,7 @@ def learning_curves(rows: list[dict], title: str, path: Path) -> None:
     """Draw loss and accuracy of training and validation by epoch.
 
     Args:
-        rows: the history, see stages.training.COLUMNS.
+        rows: the history, see stages.training.fit.COLUMNS.
         title: names the network and the data.
         path: the PNG file to write.
     """

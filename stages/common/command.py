@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from stages.params import ParamError, Params, load
+from stages.common.params import ParamError, Params, load
 
 FILE_ERRORS = (tf.errors.ResourceExhaustedError, tf.errors.OutOfRangeError, tf.errors.PermissionDeniedError,
                tf.errors.NotFoundError, tf.errors.UnknownError)

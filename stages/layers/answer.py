@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from stages import explain
+from stages.layers import explain
 
 TINIEST = 1e-12
 """Smallest probability whose logarithm is taken."""
@@ -61,8 +61,8 @@ def calibrated(probabilities: tf.Tensor, temperature: float) -> tf.Tensor:
 def explained(network: keras.Model, average_flip: bool, temperature: float = 1.0) -> Callable[[tf.Tensor], tuple]:
     """Return the function of pixels that gives the probabilities of answer(), and a heatmap for each class.
 
-    Heatmaps are float32 [b, 4, h, w] in [0, 1], see stages/explain.py; averaged with those of the mirrored image,
-    mirrored back, where the answer is.
+    Heatmaps are float32 [b, 4, h, w] in [0, 1], see explain.py beside this; averaged with those of the mirrored
+    image, mirrored back, where the answer is.
 
     Args:
         network: see explain.with_features. average_flip, temperature: see answer().

@@ -19,8 +19,8 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 EXAMPLE = """example:
   python -m serving --repository model_repository -- python -m webapp --port 5000
-  python docs/screenshot.py http://127.0.0.1:5000 docs/page.png scan.png
-  python docs/screenshot.py http://127.0.0.1:5000 docs/table.png webapp/static/samples/*.png
+  python -m tools.screenshot http://127.0.0.1:5000 docs/page.png scan.png
+  python -m tools.screenshot http://127.0.0.1:5000 docs/table.png webapp/static/samples/*.png
 """
 FLAGS = ("headless", "no-sandbox", "disable-gpu", "no-first-run", "hide-scrollbars", "force-device-scale-factor=1")
 QUIET = ("disable-background-networking", "disable-component-update", "disable-sync")

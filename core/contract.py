@@ -9,13 +9,16 @@ import re
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
 """Class names in the order of the probabilities: index i of every output is CLASSES[i]."""
 
+HEALTHY = "notumor"
+"""The class of slices without a tumour."""
+
 NETWORKS = ("custom", "resnet50")
 """The networks that are trained and served; the first one answers when a request names none."""
 
-TOGETHER = "ensemble"
+ENSEMBLE = "ensemble"
 """The mean of what all networks answer, in one model."""
 
-SERVED = (*NETWORKS, TOGETHER)
+SERVED = (*NETWORKS, ENSEMBLE)
 """What a request may ask for; as name.release what it was in an older release that is served as well."""
 
 RELEASE = "."
@@ -74,15 +77,15 @@ DISCLAIMER = "For research and education only. Not a medical device: do not use 
 """Shown with every prediction."""
 
 
-def ensemble(network: str) -> str:
+def classifier(network: str) -> str:
     """Return the name of the Triton ensemble that serves a network: encoded bytes in, probabilities out."""
     return f"classify_{network}"
 
 
-def model(ensemble: str) -> str | None:
-    """Return which name of a request an ensemble answers to: the reverse of ensemble(); None for other models."""
-    name = ensemble.removeprefix("classify_")
-    return name if name != ensemble and MODEL_NAME.fullmatch(name) else None
+def model(classifier: str) -> str | None:
+    """Return which name of a request a classifier answers to: the reverse of classifier(); None for other models."""
+    name = classifier.removeprefix("classify_")
+    return name if name != classifier and MODEL_NAME.fullmatch(name) else None
 
 
 def explain(network: str) -> str:

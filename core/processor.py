@@ -5,7 +5,8 @@ from pathlib import Path
 FACTS = Path("/proc/cpuinfo")
 BFLOAT16 = frozenset({"avx512_bf16", "amx_bf16"})
 INT8 = frozenset({"avx2"})
-"""Of all that speed int8 up the oldest: weights of 7 bits (stages/quantization.py) keep its 16-bit sums in range."""
+"""Of all that speed int8 up the oldest: weights of 7 bits (stages/triton/quantization.py) keep its 16-bit sums in
+range."""
 
 
 def has(instructions: frozenset[str], facts: Path = FACTS) -> bool:

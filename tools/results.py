@@ -1,20 +1,17 @@
 """Writes the tables of README.md and docs/*.md from committed metrics and timings.
 
-    python docs/results.py
+    python -m tools.results
 """
 
 import json
-import sys
 from pathlib import Path
 
+from bench import folder, reliability, serving
+from core import contract, files
+from stages.scoring import intervals
+
 PROJECT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(PROJECT))
-
-from bench import folder, reliability, serving  # noqa: E402
-from imaging import contract  # noqa: E402
-from stages import files, intervals  # noqa: E402
-
-START, END = "<!-- {}: written by docs/results.py -->\n", "<!-- end of {} -->\n"
+START, END = "<!-- {}: written by tools/results.py -->\n", "<!-- end of {} -->\n"
 STEPS = {"page": "page: Flask under gunicorn, Pillow checks and cleans the upload, tritonclient",
          "Triton": "Triton: HTTP, the ensemble, copies",
          "preprocess": "preprocess: numpy decodes the image and resizes it",

@@ -15,8 +15,10 @@ import numpy as np
 import openvino as ov
 from openvino import opset13 as ops
 
-from imaging import contract, processor
-from stages import answer, calibration, dataset, scores
+from core import contract, processor
+from stages.data import dataset
+from stages.layers import answer
+from stages.scoring import calibration, scores
 
 CALIBRATION_IMAGES = 300
 JUDGED_IMAGES = 1000

@@ -1,13 +1,13 @@
 """Predictions -> numbers. Loads no model and draws nothing.
 
 Every score is computed for many weightings of the images at once: row b of `weights` says how often each image counts.
-A row of ones gives the score itself, a bootstrap's rows give its interval (stages/intervals.py): one road for both.
+A row of ones gives the score itself, a bootstrap's rows give its interval (intervals.py): one road for both.
 """
 
 import numpy as np
 from sklearn import metrics
 
-from imaging import contract
+from core import contract
 
 BINS = 15
 """Bins of the calibration error, as in Guo et al. 2017, section 5."""

@@ -7,7 +7,7 @@ can keep them as uint8 and still see exactly what serving computes.
 
 import tensorflow as tf
 
-from imaging import contract
+from core import contract
 
 CHANNELS = 3
 STEP = 1.0 / 255.0

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
-from imaging import contract
-from stages import files, preprocess
-from stages.params import Augment
+from core import contract, files
+from stages.common.params import Augment
+from stages.data import preprocess
 
 FOLDER = Path("data/prepared")
 SPLITS = ("train", "validation", "test")

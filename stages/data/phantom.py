@@ -1,6 +1,6 @@
 """Synthetic brain-MRI slices: the data set that needs no download.
 
-    python -m stages.phantom phantoms --images-per-class 10 --size 224 --seed 0
+    python -m stages.data.phantom phantoms --images-per-class 10 --size 224 --seed 0
 
 An analytic 3-D head is evaluated on the pixel grid of one slice; no volume is ever built. The head is made of
 ellipsoids, as in the Shepp-Logan phantom and its 3-D form (Kak & Slaney, "Principles of Computerized Tomographic
@@ -31,7 +31,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage, special
 
-from imaging.contract import CLASSES
+from core.contract import CLASSES
 
 PLANES = ("axial", "coronal", "sagittal")
 WEIGHTINGS = ("t1c", "t2", "flair")
@@ -799,7 +799,7 @@ def _write_in_processes(drafts, images_per_class, size, seed, first, parts) -> I
     root = str(pathlib.Path(__file__).resolve().parents[1])
     path = os.pathsep.join(filter(None, (root, os.environ.get("PYTHONPATH"))))
     environment = os.environ | {"PYTHONPATH": path, "OPENBLAS_NUM_THREADS": "1"}
-    code = "from stages import phantom; phantom._work_for_parent()"
+    code = "from stages.data import phantom; phantom._work_for_parent()"
     reader, writer = os.pipe()
     children = []
     try:
@@ -827,9 +827,9 @@ def _work_for_parent() -> None:
 def main(arguments: list[str] | None = None) -> int:
     """Write a data set of phantoms from the command line; return the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m stages.phantom",
+        prog="python -m stages.data.phantom",
         description="Write synthetic brain-MRI slices, one folder per class.",
-        epilog="example: python -m stages.phantom phantoms --images-per-class 10 --size 224 --seed 0",
+        epilog="example: python -m stages.data.phantom phantoms --images-per-class 10 --size 224 --seed 0",
     )
     parser.add_argument("folder", type=pathlib.Path, metavar="FOLDER", help="written here; must not exist yet")
     parser.add_argument("--images-per-class", type=int, default=10, metavar="N", help="default: %(default)s")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import keras
 
-from imaging import contract, processor
-from stages.params import Train
+from core import contract, processor
+from stages.common.params import Train
 
 MIXED = "mixed_bfloat16"
 NOT_DECAYED = ["gamma", "beta", "bias"]

@@ -5,8 +5,8 @@ data, Gebru et al. 2021 (Datasheets for Datasets, arXiv:1803.09010, section 3). 
 the same arguments give the same text.
 """
 
-from imaging import contract
-from stages import intervals
+from core import contract
+from stages.scoring import intervals
 
 OVERALL = {
     "accuracy": "accuracy", "balanced_accuracy": "balanced accuracy", "macro_precision": "macro precision",
@@ -80,7 +80,7 @@ def _data(data: dict) -> str:
 
 def _limits(source: str) -> str:
     if source == contract.PHANTOM:
-        return ("Composition: drawn by `stages/phantom.py`, which cites its sources; no person is behind any image. "
+        return ("Composition: drawn by `stages/data/phantom`, which cites its sources; no person is behind any image. "
                 "Limits: the variety of a formula, not of patients, scanners and diseases.")
     return """Composition: slices as image files, sorted into one folder a class by whoever collected them; labels are
 taken as they are. Limits, as known of the public collections of this kind:
@@ -142,8 +142,8 @@ resampling adds noise to its bins."""
 def _scores(scored: dict[str, dict]) -> str:
     rows = [[title, *(intervals.shown(one, key) for one in scored.values())] for key, title in OVERALL.items()]
     parts = ["## Test scores"]
-    if contract.TOGETHER in scored:
-        parts.append(f"`{contract.TOGETHER}` is the mean of what both networks answer.")
+    if contract.ENSEMBLE in scored:
+        parts.append(f"`{contract.ENSEMBLE}` is the mean of what both networks answer.")
     parts.append(table(["after the temperature", *scored], rows))
     for name, one in scored.items():
         ranges = one.get(intervals.NAME, {}).get("classes", {})
@@ -222,7 +222,7 @@ def _pointing(scored: dict[str, dict]) -> str:
     if not rows:
         return text + " How well it points at tumours was not measured: these data have no outlines of tumours."
     return (f"{text} On new images whose tumours are known: how often its peak lies in the tumour or within half a "
-            "cell of the map (stages/pointing.py).\n\n"
+            "cell of the map (stages/scoring/pointing.py).\n\n"
             f"{table(['network', 'hits', 'with random weights', 'by chance'], rows)}")
 
 

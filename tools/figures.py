@@ -1,22 +1,21 @@
 """Draws README's pictures of the phantoms and of the augmentation, and the page's samples.
 
-    python docs/figures.py
+    python -m tools.figures
 
 Writes docs/phantoms.png, docs/augmentation.png and webapp/static/samples/. Only synthetic images are shown.
 """
 
-import sys
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
+from core import contract
+from stages.common import params
+from stages.data import dataset, phantom
+from stages.reporting import figures
+
 PROJECT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(PROJECT))
-
-from imaging import contract  # noqa: E402
-from stages import dataset, figures, params, phantom  # noqa: E402
-
 SIZE, COLUMNS, SEED = 224, 6, 2000
 
 

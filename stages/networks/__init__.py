@@ -1,0 +1,1 @@
+"""One module a network: how it is built and trained."""
