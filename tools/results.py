@@ -115,15 +115,31 @@ def memory(found: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
+UNITS = {"_per_s": " a second", "_mb_per_hour": " MB an hour", "_s": " s", "_ms": " ms", "_mb": " MB"}
+"""How the keys of bench/reliability.json end, and what that says of their values."""
+
+
 def figures(name: str) -> str:
-    """Return what bench/reliability.py measured under a name as Markdown."""
+    """Return what bench/reliability.py measured under a name as Markdown, numbers with three digits and their unit."""
     found = json.loads((PROJECT / reliability.OUTPUT).read_text())[name]
     lines = ["| figure | value |", "|---|---|"]
     for key, value in found.items():
         if key != "all":
-            text = ", ".join(f"{one}: {count}" for one, count in value.items()) if isinstance(value, dict) else value
-            lines.append(f"| {key.replace('_', ' ')} | {text} |")
+            end = next((end for end in UNITS if key.endswith(end)), "")
+            title = key.removesuffix(end).replace("goodput_of_peak", "goodput / peak throughput").replace("_", " ")
+            lines.append(f"| {title} | {figure(value)}{UNITS.get(end, '')} |")
     return "\n".join(lines) + "\n"
+
+
+def figure(value) -> str:
+    """Return a number with three digits, a count as it is, counts by name in words, first and last as a range."""
+    if isinstance(value, dict):
+        return ", ".join(f"{one}: {figure(count)}" for one, count in value.items())
+    if isinstance(value, list):
+        return " to ".join(figure(one) for one in value)
+    if isinstance(value, float):
+        return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"
+    return str(value)
 
 
 def replaced(readme: str, name: str, new: str) -> str:
