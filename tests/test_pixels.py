@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from imaging import decode
+from imaging import decode, limits, signatures
 from stages.data import phantom, preprocess
 from tests.conftest import PROJECT
 from tests.support import hostile
@@ -47,6 +47,20 @@ def differing(pixels, trained, images) -> list[int]:
     return [index for index, data in enumerate(images)
             if not all(np.array_equal(pixels.pixels(data, size), read(tf.constant(data)).numpy())
                        for size, read in trained.items())]
+
+
+def test_limits_and_signatures_are_those_of_imaging(pixels):
+    assert pixels.MAX_PIXELS == limits.MAX_PIXELS
+    assert (pixels.PNG_SIGNATURE, pixels.JPEG_SIGNATURE) == (signatures.PNG, signatures.JPEG)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+def test_an_image_over_the_limit_is_refused_before_it_is_decoded(pixels, monkeypatch, form):
+    data = encoded(np.zeros((64, 65), np.uint8), form)
+    assert pixels.decode(data).shape == (64, 65, 3)
+    monkeypatch.setattr(pixels, "MAX_PIXELS", 64 * 64)
+    with pytest.raises(ValueError, match="65 x 64"):
+        pixels.decode(data)
 
 
 def test_noise_of_any_size_and_kind(pixels, trained):
