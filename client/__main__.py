@@ -83,7 +83,7 @@ def files(paths: list[Path], recursive: bool = False) -> Iterator[Path]:
         found = decode.find(path, recursive)
         if not found:
             endings = " ".join(decode.SUFFIXES)
-            raise FileNotFoundError(f"Expected a folder with files ending in {endings}. Received: {path} without any.")
+            raise FileNotFoundError(f"{path} holds no images. Name a folder with files ending in {endings}.")
         yield from found
 
 

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 WRITING = ".writing-"
 
@@ -56,12 +57,12 @@ def write_text(path: Path, text: str) -> None:
         os.fsync(file.fileno())
 
 
-def write_json(path: Path, value) -> None:
+def write_json(path: Path, value: object) -> None:
     """Write a value as indented JSON, floats rounded to 6 digits so that metrics stay readable."""
     write_text(path, json.dumps(rounded(value), indent=2, ensure_ascii=False) + "\n")
 
 
-def rounded(value):
+def rounded(value: Any) -> Any:
     """Return a copy of nested dicts and lists with every float rounded to 6 digits."""
     if isinstance(value, dict):
         return {key: rounded(item) for key, item in value.items()}

@@ -1,7 +1,12 @@
 """Pixels of any kind that Pillow reads -> 8-bit grey or RGB."""
 
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
+from PIL.ImageFile import ImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from imaging.errors import ImageError, corrupt
 
@@ -9,7 +14,7 @@ PERCENTILES = (0.5, 99.5)
 """The grey values that become 0 and 255 when an image has more than 8 bits."""
 
 DIM = 32
-"""A picture in 16-bit colour that stays below this value of 255 holds 10- to 13-bit values."""
+"""An image in 16-bit colour that stays below this value of 255 holds 10- to 13-bit values."""
 
 DEEP_MODES = ("I;16", "I;16L", "I;16B", "I;16N", "I", "F")
 ALPHA_MODES = ("RGBA", "RGBa", "LA", "La", "PA")
@@ -17,7 +22,7 @@ WHITE_IS_ZERO = 0
 PHOTOMETRIC = 262
 
 
-def to_8_bit(image: Image.Image) -> Image.Image:
+def to_8_bit(opened: ImageFile) -> Image.Image:
     """Load an opened image of any mode, turn it upright and convert it to mode L or RGB, without metadata.
 
     The EXIF orientation is applied. Transparent parts become black, the background of an MRI slice. CMYK, YCbCr and
@@ -26,27 +31,27 @@ def to_8_bit(image: Image.Image) -> Image.Image:
     Raises ImageError for grey values none of which is finite and for 16-bit colour too dim to survive; ValueError for
     a mode that Pillow cannot convert.
     """
-    deep_colour = image.mode not in DEEP_MODES and ";16" in str(image.tile)
-    white_is_zero = image.format == "TIFF" and image.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
-    image.load()
-    image = ImageOps.exif_transpose(image)
+    deep_colour = opened.mode not in DEEP_MODES and ";16" in str(opened.tile)
+    white_is_zero = isinstance(opened, TiffImageFile) and opened.tag_v2.get(PHOTOMETRIC) == WHITE_IS_ZERO
+    opened.load()
+    image = ImageOps.exif_transpose(opened)
     if image.mode in DEEP_MODES:
         return Image.fromarray(window(_deep_pixels(image, white_is_zero)))
     if image.mode in ALPHA_MODES or "transparency" in image.info:
         result = _on_black(image)
     else:
         result = image.convert("L" if image.mode in ("1", "L") else "RGB")
-    if deep_colour and max(high for _, high in result.convert("RGB").getextrema()) < DIM:
+    if deep_colour and np.asarray(result.convert("RGB")).max() < DIM:
         raise ImageError(
             "unsupported_format",
-            "Expected 16-bit colour that uses its whole range. Received: a picture that is nearly black without "
-            "its lower 8 bits. Save it as 16-bit grey or 8-bit RGB.",
+            "This image in 16-bit colour is nearly black without its lower 8 bits. Save it as 16-bit grey or 8-bit "
+            "RGB.",
         )
     result.info = {}
     return result
 
 
-def window(pixels: np.ndarray) -> np.ndarray:
+def window(pixels: NDArray[Any]) -> NDArray[np.uint8]:
     """Scale grey values [H, W] of any range to uint8 [H, W], from the 0.5th to the 99.5th percentile.
 
     MRI intensities have no unit and scanners use 10 to 16 bits, so the range must come from the image. Percentiles
@@ -69,7 +74,7 @@ def window(pixels: np.ndarray) -> np.ndarray:
     return result
 
 
-def _deep_pixels(image, white_is_zero):
+def _deep_pixels(image: Image.Image, white_is_zero: bool) -> NDArray[Any]:
     pixels = np.asarray(image)
     if "transparency" in image.info:
         pixels = np.where(pixels == image.info["transparency"], np.nan, pixels)
@@ -79,7 +84,7 @@ def _deep_pixels(image, white_is_zero):
     return pixels
 
 
-def _on_black(image):
+def _on_black(image: Image.Image) -> Image.Image:
     grey = image.mode in ("L", "LA", "La", "1")
     image = image.convert("RGBA")
     result = Image.new("RGB", image.size)

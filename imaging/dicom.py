@@ -1,4 +1,4 @@
-"""DICOM files -> one 8-bit picture, as a viewer shows it at first: rescaled, windowed, white where it should be.
+"""DICOM files -> one 8-bit image, as a viewer shows it at first: rescaled, windowed, white where it should be.
 
 Of the data set only the tags named here are read; what names a patient is skipped. Section numbers are those of the
 DICOM standard 2024 (https://dicom.nema.org/medical/dicom/current/output/html/).
@@ -8,25 +8,29 @@ import contextlib
 import io
 import logging
 import warnings
+from typing import Any
 
 import numpy as np
 import pydicom
 import pydicom.dataset
+from numpy.typing import NDArray
 from PIL import Image
 from pydicom import Dataset
 from pydicom.encaps import get_frame
-from pydicom.pixels import apply_modality_lut, apply_voi_lut, apply_windowing, pixel_array
+from pydicom.pixels.processing import apply_modality_lut, apply_voi_lut, apply_windowing
+from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID
 
-from imaging import depth, limits, slices
+from imaging import depth, limits, volume
 from imaging.errors import ImageError, corrupt
+from imaging.volume import Choice, Slice
 
 # Warnings of pydicom quote the values of a file.
 warnings.filterwarnings("ignore", module=r"pydicom\b")
 logging.getLogger("pydicom").disabled = True
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 # When pydicom puts a value into a text that fails, each sequence around it doubles the text: 2 kB become gigabytes.
-pydicom.dataset.tag_in_exception = contextlib.nullcontext
+setattr(pydicom.dataset, "tag_in_exception", contextlib.nullcontext)  # noqa: B010, its type allows no other
 
 MODALITY = "MR"
 SYNTAXES = {
@@ -58,7 +62,7 @@ MOST_BYTES_OF_GROUPS = 2**20
 MOST_BYTES_OF_RLE = 2 * 2**20
 """Of one frame: RLE grows up to 64-fold."""
 
-BURNED_IN = "The file says that text is burned into its picture: a name may be readable in it."
+BURNED_IN = "The file says that text is burned into its image: a name may be readable in it."
 PERHAPS_BURNED_IN = "The file is a screen capture, which often has text burned into it: a name may be readable."
 NO_WINDOW = "The file's own window cannot be used, so grey values were stretched over their whole range."
 
@@ -72,14 +76,14 @@ class Bounded(io.BytesIO):
         """Read as BytesIO does. Raises ImageError (corrupt_image) after MOST_READS calls."""
         self.reads += 1
         if self.reads > MOST_READS:
-            raise corrupt("it has far more elements than any picture")
+            raise corrupt("it has far more elements than any image")
         return super().read(size)
 
 
-def read(data: bytes, choice: slices.Choice, or_middle: bool) -> slices.Slice:
-    """Return one frame. For arguments and errors see slices.read()."""
+def read(data: bytes, choice: Choice, or_middle: bool) -> Slice:
+    """Return one frame. For arguments and errors see imaging.slices.read()."""
     if DEFLATED.encode() in data:  # never inflated: a few kB may become gigabytes
-        raise unsupported("a deflated file")
+        raise unsupported("deflated")
     try:
         return _frame(data, choice, or_middle)
     except (ImageError, MemoryError):
@@ -91,25 +95,26 @@ def read(data: bytes, choice: slices.Choice, or_middle: bool) -> slices.Slice:
 def unsupported(received: str) -> ImageError:
     """Return the error for a way to store pixels that is not read here."""
     known = ", ".join(SYNTAXES.values())
-    return ImageError("unsupported_format", f"Expected a DICOM file in one of: {known}. Received: {received}. Export "
-                      "it uncompressed, for example: gdcmconv --raw in.dcm out.dcm")
+    return ImageError("unsupported_format", f"Unsupported kind of DICOM file: {received}. Supported are: {known}. "
+                      "Export it uncompressed, for example: gdcmconv --raw in.dcm out.dcm")
 
 
-def _frame(data: bytes, choice: slices.Choice, or_middle: bool) -> slices.Slice:
+def _frame(data: bytes, choice: Choice, or_middle: bool) -> Slice:
     found = pydicom.dcmread(Bounded(data), specific_tags=list(TAGS))
     syntax = UID(found.file_meta.TransferSyntaxUID)
     if syntax not in SYNTAXES:
-        raise unsupported(syntax.name if syntax.is_transfer_syntax else "another kind of file")
+        raise unsupported(syntax.name if syntax.is_transfer_syntax else "an unknown transfer syntax")
     if (modality := str(found.get("Modality", ""))) != MODALITY:
         other = modality if modality.isalpha() and len(modality) <= 16 else "none or an unknown one"
-        raise ImageError("wrong_modality", f"Expected a DICOM file of modality {MODALITY}. Received: {other}. "
-                         "The networks know magnetic resonance images only.")
+        raise ImageError("wrong_modality", f"This DICOM file has another modality than {MODALITY}: {other}. Send "
+                         "magnetic resonance images only: the networks know no others.")
     height, width, bits = (int(found[name].value) for name in ("Rows", "Columns", "BitsAllocated"))
     limits.check_shape(width, height)
     kind = str(found.PhotometricInterpretation)
     if kind not in GREY + COLOUR or bits not in (8, 16, 32):
         raise unsupported("pixels that are neither grey nor RGB, or of an unusual number of bits")
-    plane, number = slices.resolved(choice, {slices.FRAMES: int(found.get("NumberOfFrames") or 1)}, or_middle)
+    counts = {volume.FRAMES: int(found.get("NumberOfFrames") or 1)}
+    plane, number = volume.resolved(choice, counts, or_middle)
     if syntax.is_encapsulated:
         _check_frame(found, syntax, number)
     values = pixel_array(found, index=number - 1)
@@ -122,8 +127,7 @@ def _frame(data: bytes, choice: slices.Choice, or_middle: bool) -> slices.Slice:
         shown, windowed = _windowed(values, _facts(found, number))
         notes += () if windowed else (NO_WINDOW,)
         shown = 255 - shown if kind == "MONOCHROME1" else shown
-    return slices.Slice(slices.squared(shown, _spacing(found)), {slices.FRAMES: int(found.get("NumberOfFrames") or 1)},
-                        plane, number, notes)
+    return Slice(volume.squared(shown, _spacing(found)), counts, plane, number, notes)
 
 
 def _check_frame(found: Dataset, syntax: UID, number: int) -> None:
@@ -136,11 +140,11 @@ def _check_frame(found: Dataset, syntax: UID, number: int) -> None:
         return
     with Image.open(io.BytesIO(frame), formats=("JPEG", "JPEG2000")) as image:
         if image.size != (found.Columns, found.Rows):
-            raise corrupt("its compressed picture is of another size than it announces")
+            raise corrupt("its compressed image is of another size than it announces")
 
 
 def _burned_in(found: Dataset) -> tuple[str, ...]:
-    """Return what has to be said of text in the picture (PS3.3 section C.7.6.1.1.7 and C.8.6)."""
+    """Return what has to be said of text in the image (PS3.3 section C.7.6.1.1.7 and C.8.6)."""
     said = str(found.get("BurnedInAnnotation", ""))
     if said == "YES":
         return (BURNED_IN,)
@@ -156,7 +160,7 @@ def _spacing(found: Dataset) -> tuple[float, float]:
 
 def _facts(found: Dataset, number: int) -> Dataset:
     """Return what says how to show a frame: from its functional groups where there are some (PS3.3 C.7.6.16)."""
-    facts = found.group_dataset(0x0028)  # all that describes the picture
+    facts = found.group_dataset(0x0028)  # all that describes the image
     for name in reversed(GROUPS):  # a frame's own count more than the shared ones
         if name not in found:
             continue
@@ -166,12 +170,13 @@ def _facts(found: Dataset, number: int) -> Dataset:
         items = found[name].value
         group = items[0 if name.startswith("Shared") else number - 1]
         for part, keys in (("PixelValueTransformationSequence", RESCALE), ("FrameVOILUTSequence", WINDOW)):
-            if group.get(part):
-                facts.update({key: group[part][0][key].value for key in keys if key in group[part][0]})
+            for key in keys:
+                if group.get(part) and key in group[part][0]:
+                    setattr(facts, key, group[part][0][key].value)
     return facts
 
 
-def _windowed(values: np.ndarray, facts: Dataset) -> tuple[np.ndarray, bool]:
+def _windowed(values: NDArray[Any], facts: Dataset) -> tuple[NDArray[np.uint8], bool]:
     """Return grey values as uint8, and whether the file's own window was used if it has one (PS3.3 C.11.1, C.11.2)."""
     rescaled = apply_modality_lut(values, facts).astype(np.float64)
     if facts.get("WindowWidth"):

@@ -15,23 +15,22 @@ CODES = (
 
 
 class ImageError(ValueError):
-    """A file that cannot be used as an image; the message says what was expected, what came and what to do.
+    """A file that cannot be used as an image; the message says what is wrong and what to do.
 
     Attributes: `code`, one of CODES, stable for programs. The message contains no file name and no metadata.
     """
 
-    def __init__(self, code: str, message: str):
+    def __init__(self, code: str, message: str) -> None:
         super().__init__(code, message)  # both, so that the error can be pickled and cross processes
-        self.code = code
+        self.code, self.message = code, message
 
     def __str__(self) -> str:
-        return self.args[1]
+        return self.message
 
 
 def corrupt(reason: str) -> ImageError:
     """Return the error for a file of a known format that cannot be decoded; `reason` is a clause."""
     return ImageError(
         "corrupt_image",
-        f"Expected a complete, undamaged image. Received: a file that cannot be decoded: {reason}. "
-        "Copy or export it again, preferably as PNG.",
+        f"This file cannot be decoded: {reason}. Copy or export it again, preferably as PNG.",
     )

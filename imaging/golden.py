@@ -6,8 +6,10 @@ into the ensembles' Triton configuration (contract.GOLDEN); client.Classifier.ve
 
 import functools
 import io
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 SIDE = 96
@@ -30,12 +32,12 @@ def images() -> tuple[bytes, ...]:
     return tuple(files)
 
 
-def to_text(answers: np.ndarray) -> str:
+def to_text(answers: NDArray[np.floating[Any]]) -> str:
     """Return answers float [n, 4] as the value of a Triton parameter: "0.1 0.2 0.3 0.4; ..."."""
     return "; ".join(" ".join(f"{value:.6f}" for value in row) for row in answers)
 
 
-def from_text(text: str) -> np.ndarray:
+def from_text(text: str) -> NDArray[np.float64]:
     """Return the answers float64 [n, 4] in a parameter's value.
 
     Raises:

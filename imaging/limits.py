@@ -1,4 +1,4 @@
-"""How large and how small a picture may be; checked from the header, before anything is decoded."""
+"""How large and how small an image may be; checked from the header, before anything is decoded."""
 
 from imaging.errors import ImageError
 
@@ -17,25 +17,25 @@ def check_length(data: bytes) -> None:
     if len(data) > MAX_BYTES:
         raise ImageError(
             "file_too_large",
-            f"Expected at most {MAX_BYTES} bytes. Received: more. Export the slice at a smaller size or as JPEG.",
+            f"The file is larger than {MAX_BYTES // 2**20} MiB. Export the slice at a smaller size or as JPEG.",
         )
 
 
 def check_shape(width: int, height: int) -> None:
-    """Raise ImageError (image_too_large, image_too_small) for a picture of that many pixels unless it can be used."""
+    """Raise ImageError (image_too_large, image_too_small) for an image of that many pixels unless it can be used."""
     if width * height > MAX_PIXELS or max(width, height) > MAX_SIDE:
         raise too_large(f"{width} x {height}")
     if min(width, height) < MIN_SIDE:
         raise ImageError(
             "image_too_small",
-            f"Expected at least {MIN_SIDE} x {MIN_SIDE} pixels. Received: {width} x {height}. Send the original slice.",
+            f"The image is smaller than {MIN_SIDE} x {MIN_SIDE} pixels: {width} x {height}. Send the original slice.",
         )
 
 
 def too_large(received: str) -> ImageError:
-    """Return the error for a picture with too many pixels; `received` says how many."""
+    """Return the error for an image with too many pixels; `received` says how many."""
     return ImageError(
         "image_too_large",
-        f"Expected at most {MAX_PIXELS} pixels (such as 4096 x 4096) and no side over {MAX_SIDE}. "
-        f"Received: {received}. Export a smaller image.",
+        f"The image is larger than {MAX_PIXELS} pixels (such as 4096 x 4096) or than {MAX_SIDE} on a side: "
+        f"{received}. Export a smaller image.",
     )

@@ -1,7 +1,7 @@
-"""The byte structure of PNG, JPEG and GIF files: checked, and written again without anything but the picture.
+"""The byte structure of PNG, JPEG and GIF files: checked, and written again without anything but the image.
 
 EXIF, comments and text chunks carry names, dates and places of patients. They are dropped here at the byte level, so
-the compressed pixels stay as they were. What follows the end of the picture (a second MPO frame, an appended archive)
+the compressed pixels stay as they were. What follows the end of the image (a second MPO frame, an appended archive)
 is dropped too. Structure: PNG specification (W3C, third edition) section 5; ITU-T T.81 (JPEG) annex B;
 GIF89a specification (CompuServe 1990).
 """
@@ -11,15 +11,14 @@ import struct
 import zlib
 from dataclasses import dataclass
 
+from imaging import signatures
 from imaging.errors import corrupt
 
-PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 PNG_KEPT = (b"IHDR", b"IDAT", b"IEND")
 IHDR = struct.Struct(">IIBBBBB")  # width, height, bits, colour type, compression, filter, interlace
 GREY, RGB = 0, 2  # colour types
 CHANNELS = {GREY: 1, RGB: 3, 3: 1, 4: 2, 6: 4}  # by colour type; 3 is a palette, 4 and 6 have alpha
 
-JPEG_SIGNATURE = b"\xff\xd8\xff"
 SOI, EOI, SOS = 0xD8, 0xD9, 0xDA
 JFIF, ADOBE = 0xE0, 0xEE
 # All applications' segments and comments except the two that tell a decoder which colours the numbers are.
@@ -29,10 +28,9 @@ JPEG_FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 JPEG_PLAIN_FRAMES = {0xC0, 0xC1, 0xC2}
 END_OF_SCAN = re.compile(rb"\xff[^\x00\xff\xd0-\xd7]")
 
-GIF_SIGNATURES = (b"GIF87a", b"GIF89a")
 EXTENSION, CONTROL, IMAGE, TRAILER = 0x21, 0xF9, 0x2C, 0x3B
 
-# Files made to keep a decoder busy: each JPEG scan of a few bytes walks over all pixels once more (pictures have about
+# Files made to keep a decoder busy: each JPEG scan of a few bytes walks over all pixels once more (images have about
 # 10 scans, libtiff stops at 100); 10 MiB hold 800 000 empty PNG chunks; 10 MB of short GIF comments kept Pillow 12
 # busy for 195 s. 10 MiB of GIF data in blocks of the usual 255 bytes are 41 000 blocks.
 MAX_SCANS = 50
@@ -50,39 +48,49 @@ class Png:
 
     chunks: list[tuple[bytes, bytes]]
 
+    @classmethod
+    def parse(cls, data: bytes) -> "Png":
+        """Take a file apart. Raises ImageError (corrupt_image)."""
+        return cls(_chunks(data))
+
     def is_plain(self) -> bool:
-        """Tell whether the picture is 8-bit grey or RGB without a transparent colour, in the only defined coding."""
+        """Tell whether the image is 8-bit grey or RGB without a transparent colour, in the only defined coding."""
         _, _, bits, colour, *coding, interlace = self._header()
         transparent = any(name == b"tRNS" for name, _ in self.chunks)
         return bits == 8 and colour in (GREY, RGB) and coding == [0, 0] and interlace < 2 and not transparent
 
     def stripped(self) -> bytes:
-        """Return the file without optional chunks; shows the same picture if is_plain()."""
-        return PNG_SIGNATURE + b"".join(chunk for name, chunk in self.chunks if name in PNG_KEPT)
+        """Return the file without optional chunks; shows the same image if is_plain()."""
+        return signatures.PNG + b"".join(chunk for name, chunk in self.chunks if name in PNG_KEPT)
 
     def check_pixels(self) -> None:
         """Inflate the compressed pixels and raise ImageError (corrupt_image) if rows or the checksum are missing.
 
         Pillow shows missing rows as black and does not look at the checksum; TensorFlow's libpng refuses both. Check
-        the size of the picture first: the work grows with it.
+        the size of the image first: the work grows with it.
         """
         width, height, bits, colour, *_, interlace = self._header()
         pixel_bits = bits * CHANNELS.get(colour, 1)
         rows = height * (1 + (width * pixel_bits + 7) // 8)  # each row starts with the number of its filter
         least = height * width * pixel_bits // 8 if interlace else rows
         stream = b"".join(chunk[8:-4] for name, chunk in self.chunks if name == b"IDAT")
-        # Interlacing cuts the picture into more and shorter rows; twice the bytes are more than it ever needs.
+        # Interlacing cuts the image into more and shorter rows; twice the bytes are more than it ever needs.
         _check_stream(stream, least, 2 * rows + 64)
 
-    def _header(self):
+    def _header(self) -> tuple[int, ...]:
         return IHDR.unpack(self.chunks[0][1][8:-4])
 
 
 @dataclass(frozen=True)
 class Jpeg:
-    """The segments of a JPEG file between start and end of its first picture, as (marker, whole segment)."""
+    """The segments of a JPEG file between start and end of its first image, as (marker, whole segment)."""
 
     segments: list[tuple[int, bytes]]
+
+    @classmethod
+    def parse(cls, data: bytes) -> "Jpeg":
+        """Take a file apart. Raises ImageError (corrupt_image)."""
+        return cls(_segments(data))
 
     def is_plain(self) -> bool:
         """Tell whether the coding is one that every decoder reads: sequential or progressive, with Huffman codes."""
@@ -96,12 +104,17 @@ class Jpeg:
 
 @dataclass(frozen=True)
 class Gif:
-    """A GIF file's header with its palette, and its first two pictures with what controls their transparency.
+    """A GIF file's header with its palette, and its first two images with what controls their transparency.
 
-    Two pictures are enough to see that there are several.
+    Two images are enough to see that there are several.
     """
 
     parts: list[bytes]
+
+    @classmethod
+    def parse(cls, data: bytes) -> "Gif":
+        """Take a file apart. Raises ImageError (corrupt_image)."""
+        return cls(_pictures(data))
 
     def is_plain(self) -> bool:
         """Tell that the file can't be passed on: a GIF has a palette."""
@@ -112,20 +125,13 @@ class Gif:
         return b"".join(self.parts) + bytes((TRAILER,))
 
 
-def structure(data: bytes) -> Png | Jpeg | Gif | None:
-    """Return the parts of a PNG, JPEG or GIF file, None for any other. Raises ImageError (corrupt_image)."""
-    if data.startswith(PNG_SIGNATURE):
-        return Png(_chunks(data))
-    if data.startswith(JPEG_SIGNATURE):
-        return Jpeg(_segments(data))
-    if data.startswith(GIF_SIGNATURES):
-        return Gif(_pictures(data))
-    return None
+Structure = Png | Jpeg | Gif
 
 
-def _chunks(data):
+def _chunks(data: bytes) -> list[tuple[bytes, bytes]]:
     """Cut at chunks, comparing every checksum: Pillow skips those of the pixels, TensorFlow's libpng does not."""
-    chunks, position = [], len(PNG_SIGNATURE)
+    chunks: list[tuple[bytes, bytes]] = []
+    position = len(signatures.PNG)
     while not chunks or chunks[-1][0] != b"IEND":
         end = position + 12 + int.from_bytes(data[position : position + 4], "big")
         chunk = data[position:end]
@@ -142,7 +148,7 @@ def _chunks(data):
     return chunks
 
 
-def _check_stream(stream, least, most):
+def _check_stream(stream: bytes, least: int, most: int) -> None:
     """Inflate a zlib stream piece by piece, so that neither memory nor time depend on what it claims to hold."""
     inflater, count = zlib.decompressobj(), 0
     try:
@@ -155,8 +161,9 @@ def _check_stream(stream, least, most):
         raise corrupt("its compressed pixels are more or fewer than its header says")
 
 
-def _segments(data):
-    segments, position, scans = [], 2, 0
+def _segments(data: bytes) -> list[tuple[int, bytes]]:
+    segments: list[tuple[int, bytes]] = []
+    position, scans = 2, 0
     while True:
         marker, end = _segment(data, position)
         if marker == EOI:
@@ -168,7 +175,7 @@ def _segments(data):
         position = end
 
 
-def _segment(data, position):
+def _segment(data: bytes, position: int) -> tuple[int, int]:
     """Return (marker, end) of the segment at a position; a scan's compressed data belong to its segment."""
     start = position
     while data[start + 1 : start + 2] == b"\xff":  # any number of fill bytes may precede a marker
@@ -189,8 +196,8 @@ def _segment(data, position):
     return marker, end
 
 
-def _pictures(data):
-    """Return the header and at most two pictures of a GIF, each after its last graphic control extension."""
+def _pictures(data: bytes) -> list[bytes]:
+    """Return the header and at most two images of a GIF, each after its last graphic control extension."""
     position = 13 + _palette_bytes(data, 10)
     parts, control = [data[:position]], b""
     for _ in range(MAX_SEGMENTS):
@@ -209,12 +216,12 @@ def _pictures(data):
     raise corrupt(f"it has more than {MAX_SEGMENTS} extensions")
 
 
-def _palette_bytes(data, position):
+def _palette_bytes(data: bytes, position: int) -> int:
     flags = int.from_bytes(data[position : position + 1], "big")
     return 3 << (flags & 7) + 1 if flags & 0x80 else 0
 
 
-def _blocks_end(data, position):
+def _blocks_end(data: bytes, position: int) -> int:
     for _ in range(MAX_BLOCKS):
         if position >= len(data):
             raise corrupt(CUT_OFF)

@@ -9,12 +9,12 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from imaging import decode
+from imaging import decode, limits, signatures
 from stages.data import phantom, preprocess
-from tests import hostile
 from tests.conftest import PROJECT
+from tests.support import hostile
+from tests.support.road import DATA
 
-REAL = PROJECT.parent / "shared/data/brain-mri"
 SIZES = (64, 112, 224)
 
 
@@ -49,6 +49,20 @@ def differing(pixels, trained, images) -> list[int]:
                        for size, read in trained.items())]
 
 
+def test_limits_and_signatures_are_those_of_imaging(pixels):
+    assert pixels.MAX_PIXELS == limits.MAX_PIXELS
+    assert (pixels.PNG_SIGNATURE, pixels.JPEG_SIGNATURE) == (signatures.PNG, signatures.JPEG)
+
+
+@pytest.mark.parametrize("form", ["PNG", "JPEG"])
+def test_an_image_over_the_limit_is_refused_before_it_is_decoded(pixels, monkeypatch, form):
+    data = encoded(np.zeros((64, 65), np.uint8), form)
+    assert pixels.decode(data).shape == (64, 65, 3)
+    monkeypatch.setattr(pixels, "MAX_PIXELS", 64 * 64)
+    with pytest.raises(ValueError, match="65 x 64"):
+        pixels.decode(data)
+
+
 def test_noise_of_any_size_and_kind(pixels, trained):
     rng = np.random.default_rng(3)
     images = []
@@ -69,9 +83,9 @@ def test_phantoms(pixels, trained):
 
 
 def test_real_slices(pixels, trained):
-    paths = sorted(path for path in REAL.rglob("*") if path.suffix in decode.SUFFIXES)[::5]
+    paths = sorted(path for path in DATA.rglob("*") if path.suffix in decode.SUFFIXES)[::5]
     if not paths:
-        pytest.skip(f"no real images: {REAL} is absent")
+        pytest.skip(f"no real images: {DATA} is absent")
     assert len(paths) > 1000
     images = [decode.read(path) for path in paths]
     assert differing(pixels, {112: trained[112]}, images) == []

@@ -8,7 +8,7 @@ from flask import current_app, render_template
 
 import client
 from core import contract
-from imaging import decode, slices
+from imaging import decode, readers, slices
 from webapp import heat
 from webapp.health import readiness
 from webapp.journal import request_id
@@ -255,6 +255,8 @@ def render(result: dict | None = None, error=None, model: str = contract.NETWORK
         phantom=contract.PHANTOM,
         accepted=decode.ACCEPTED,
         suffixes=decode.SUFFIXES,
+        endings=readers.ENDINGS,
+        slice_marks=[(offset, mark.hex()) for offset, mark in readers.SLICE_MARKS],
         planes=slices.PLANES,
         largest=decode.MAX_BYTES,
         request_id=request_id(),

@@ -9,7 +9,7 @@ from flask import Blueprint, Response, current_app, jsonify, render_template, re
 
 import client
 from core import contract
-from imaging import slices
+from imaging import readers, slices
 from webapp import audit, heat, openapi, volumes
 from webapp.errors import failure, from_client, unknown_release, wants_page
 from webapp.health import canaries
@@ -110,7 +110,8 @@ def slice_of():
     """Show one slice of a DICOM or NIfTI file, the middle one unless the form names another; say how many it has."""
     upload, _, form = read_upload(*SLICE)
     if not slices.is_medical(upload):
-        raise Refused(415, "unsupported_format", "Expected a DICOM or NIfTI file. Received: another file.")
+        known = readers.listed(readers.SLICE_READERS)
+        raise Refused(415, "unsupported_format", f"This file has no slices to choose from. Send a {known} file.")
     one = volumes.shown(upload, volumes.choice(form))
     return jsonify(success=True, slices=one.counts, plane=one.plane, slice=one.number, warnings=one.warnings,
                    image=heat.address(in_turn(heat.picture, one.encoded())), disclaimer=contract.DISCLAIMER,

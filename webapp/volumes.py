@@ -1,4 +1,4 @@
-"""Uploads of many slices: DICOM files and NIfTI volumes."""
+"""Uploads that may hold several slices, such as DICOM files and NIfTI volumes."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,21 +21,21 @@ def choice(form: dict[str, list[str]]) -> slices.Choice:
     (plane, *planes), (number, *numbers) = form.get("plane", [""]), form.get("slice", [""])
     offered = (*slices.PLANES, slices.FRAMES)
     if planes or plane not in ("", *offered):
-        raise Refused(400, "unknown_plane", f"Expected one plane at most, out of: {', '.join(offered)}.")
+        raise Refused(400, "unknown_plane", f"Unknown plane. Choose one: {', '.join(offered)}.")
     if numbers or not (number == "" or (number.isascii() and number.isdigit() and len(number) <= LONGEST_NUMBER)):
-        raise Refused(400, "bad_slice", "Expected one number of a slice at most, such as 12.")
+        raise Refused(400, "bad_slice", "The number of the slice is wrong. Send one whole number, such as 12.")
     return slices.Choice(plane or None, int(number) if number else None)
 
 
 def picture(upload: bytes, wanted: slices.Choice = slices.UNNAMED) -> slices.Picture:
     """Return slices.picture(). Raises Refused: with the code of its ImageError; 503 busy."""
     with refusing():
-        # Of an ordinary picture nothing is read here.
+        # Of an ordinary image nothing is read here.
         return in_turn(slices.picture, upload, wanted) if slices.is_medical(upload) else slices.picture(upload, wanted)
 
 
 def shown(upload: bytes, wanted: slices.Choice) -> slices.Slice:
-    """Return the slice of a DICOM or NIfTI file, the middle one unless one is named. Raises Refused as picture()."""
+    """Return a slice of a file, the middle one unless one is named. Raises Refused as picture()."""
     with refusing():
         return in_turn(slices.read, upload, wanted, True)
 

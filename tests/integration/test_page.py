@@ -22,8 +22,8 @@ import imaging  # noqa: E402
 from core import contract  # noqa: E402
 from imaging import decode, dicom, slices  # noqa: E402
 from serving.server import Server  # noqa: E402
-from tests import medical  # noqa: E402
-from tests.integration.test_webapp import published  # noqa: E402
+from tests.support import medical  # noqa: E402
+from tests.support.site import published  # noqa: E402
 from tools import screenshot  # noqa: E402
 from webapp.page import TITLES  # noqa: E402
 
@@ -200,7 +200,7 @@ def test_a_dropped_folder_becomes_a_table_that_can_be_sorted(site, chromium, fol
     found = rows(chromium)
     assert sorted(row[0] for row in found) == ["0.png", "1.png", "10.png", "2.png", "3.png", "=4.png"]
     bad = next(row for row in found if row[0] == "10.png")
-    assert "Expected a PNG" in bad[1]
+    assert "Unsupported file" in bad[1]
     good = [row for row in found if row[0] != "10.png"]
     assert all(row[1] in TITLES.values() and float(row[2].removesuffix(" %")) >= 25 for row in good)
     header = chromium.find_elements(By.CSS_SELECTOR, "#table .sort")[2]
@@ -295,7 +295,7 @@ def test_every_field_has_a_name_for_screen_readers(site, chromium):
     assert all(names)
 
 
-BAD_FILES = {"text": (b"no picture", "Expected a PNG"), "11 MB": (bytes(decode.MAX_BYTES + 1), "larger than 10 MiB")}
+BAD_FILES = {"text": (b"no picture", "Unsupported file"), "11 MB": (bytes(decode.MAX_BYTES + 1), "larger than 10 MiB")}
 
 
 @pytest.mark.parametrize(("content", "message"), BAD_FILES.values(), ids=BAD_FILES)
@@ -434,7 +434,7 @@ def test_without_javascript_a_slice_is_chosen_in_the_form(site, volume):
         driver.find_element(By.ID, "file").send_keys(str(volume))
         driver.find_element(By.ID, "send").click()
         WebDriverWait(driver, 10).until(lambda d: d.find_elements(By.ID, "error"))
-        assert "Name one: axial 1 to 20" in text_of(driver, "#error")
+        assert "Choose one: axial 1-20" in text_of(driver, "#error")
         driver.find_element(By.ID, "file").send_keys(str(volume))
         Select(driver.find_element(By.ID, "plane")).select_by_visible_text("sagittal")
         driver.find_element(By.ID, "slice").send_keys("3")

@@ -13,9 +13,9 @@ from PIL import Image
 
 from client import __main__ as command
 from imaging import dicom, slices
-from imaging.slices import Choice
-from tests import medical
-from tests.integration.test_webapp import ask, form, predict, published
+from imaging.volume import Choice
+from tests.support import medical
+from tests.support.site import ask, form, predict, published
 
 NOISE = np.random.default_rng(4).integers(0, 4000, (60, 70, 5)).astype(np.int16)
 UPRIGHT = np.eye(4)
@@ -172,9 +172,9 @@ def files(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "options", "code", "message"), [
-    ("head.nii.gz", ["--slice", "2"], 0, ""), ("head.nii.gz", ["--plane", "axial", "--slice", "9"], 1, "axial 1 to 5"),
-    ("head.nii.gz", [], 1, "Name one: axial 1 to 5"), ("frames.dcm", ["--slice", "1"], 0, dicom.BURNED_IN),
-    ("scan.dcm", ["--tta"], 0, ""), ("scan.png", ["--slice", "1"], 1, "Expected a DICOM or NIfTI file")])
+    ("head.nii.gz", ["--slice", "2"], 0, ""), ("head.nii.gz", ["--plane", "axial", "--slice", "9"], 1, "axial 1-5"),
+    ("head.nii.gz", [], 1, "Choose one: axial 1-5"), ("frames.dcm", ["--slice", "1"], 0, dicom.BURNED_IN),
+    ("scan.dcm", ["--tta"], 0, ""), ("scan.png", ["--slice", "1"], 1, "a DICOM or NIfTI file")])
 def test_the_command_takes_a_slice(server, files, capsys, name, options, code, message):
     assert command.main([str(files / name), "--url", server.url, *options]) == code
     output = capsys.readouterr()

@@ -3,7 +3,7 @@
 
 const AT_ONCE = 2; // images with the server
 const AGAIN = 5; // times that a busy server is asked
-const IMAGE = /\.(png|jpe?g|bmp|webp|tiff?|gif|dcm)$/i;
+const SUFFIXES = JSON.parse(form.dataset.suffixes);
 
 const table = document.getElementById("table");
 const lines = document.getElementById("lines");
@@ -20,7 +20,7 @@ async function filesIn(entries) {
   for (const entry of entries) {
     if (entry.isFile) {
       const file = await new Promise((take, fail) => entry.file(take, fail));
-      if (IMAGE.test(file.name)) found.push(file);
+      if (SUFFIXES.some((suffix) => file.name.toLowerCase().endsWith(suffix))) found.push(file);
       continue;
     }
     const reader = entry.createReader();

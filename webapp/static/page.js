@@ -6,6 +6,7 @@ const PATIENCE = 30000; // milliseconds; the server gives up earlier and says wh
 
 const form = document.getElementById("form");
 const LARGEST = Number(form.dataset.largest); // bytes
+const SLICE_MARKS = JSON.parse(form.dataset.sliceMarks); // offset in a file, and what stands there in hexadecimal
 const drop = document.getElementById("drop");
 const input = document.getElementById("file");
 const send = document.getElementById("send");
@@ -21,11 +22,12 @@ let moving = null; // timer of a slider that is still being moved
 
 document.documentElement.classList.add("js");
 
-/** Tells whether a file begins as DICOM, as NIfTI or as something gzipped, whatever its name. */
+/** Tells whether a file begins as one of which the server shows slices, whatever its name. */
 async function isMedical(file) {
-  const start = new Uint8Array(await file.slice(0, 352).arrayBuffer());
-  const text = String.fromCharCode(...start);
-  return text.startsWith("\x1f\x8b") || text.slice(128, 132) === "DICM" || text.startsWith("n+1\0", 344) || text.startsWith("n+2\0", 4);
+  const end = Math.max(...SLICE_MARKS.map(([offset, mark]) => offset + mark.length / 2));
+  const start = new Uint8Array(await file.slice(0, end).arrayBuffer());
+  const hex = Array.from(start, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  return SLICE_MARKS.some(([offset, mark]) => hex.startsWith(mark, 2 * offset));
 }
 
 /** Shows the chosen slice of the chosen file, which browsers cannot read, and how many there are. */

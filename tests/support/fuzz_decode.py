@@ -1,6 +1,6 @@
 """Looks for bytes that make imaging's decoder do something else than answer or refuse, led by coverage (atheris).
 
-    python -m tests.fuzz_decode --seconds 1800
+    python -m tests.support.fuzz_decode --seconds 1800
 
 Whatever comes in, canonical() must raise an ImageError with a known code, or return bytes that it accepts and leaves as
 they are; the served preprocessing must refuse those with a ValueError, or make finite pixels in [0, 1] of them. Within
@@ -10,6 +10,7 @@ they are; the served preprocessing must refuse those with a ValueError, or make 
 import argparse
 import contextlib
 import io
+import itertools
 import sys
 import tempfile
 from pathlib import Path
@@ -20,13 +21,12 @@ import numpy as np
 with atheris.instrument_imports(include=["imaging", "PIL", "pydicom", "nibabel"]):
     from PIL import Image
 
-    from imaging import CODES, ImageError, decode, dicom, nifti, slices  # noqa: F401
+    from imaging import CODES, ImageError, decode, dicom, nifti, readers, slices  # noqa: F401
 
 from serving.backends.tensorflow import pixels
-from tests import medical
+from tests.support import medical
 
-FORMS = (("PNG", "L"), ("PNG", "P"), ("PNG", "I;16"), ("PNG", "RGBA"), ("JPEG", "L"), ("JPEG", "CMYK"), ("BMP", "RGB"),
-         ("WEBP", "RGB"), ("TIFF", "L"), ("TIFF", "I;16"), ("TIFF", "F"), ("GIF", "P"))
+MODES = ("L", "P", "RGB", "RGBA", "CMYK", "I;16", "F")
 SIDE = 32
 LONGEST = 8192
 
@@ -35,11 +35,12 @@ def seeds(folder: Path) -> None:
     """Write a small picture of each format and mode to start from."""
     x, y = np.meshgrid(np.arange(SIDE), np.arange(SIDE))
     grey = Image.fromarray((4 * x + 3 * y).astype(np.uint8))
-    for form, mode in FORMS:
+    for reader, mode in itertools.product(readers.IMAGE_READERS, MODES):
         buffer = io.BytesIO()
         picture = Image.fromarray((100 * x + y).astype(np.uint16)) if mode == "I;16" else grey.convert(mode)
-        picture.save(buffer, form)
-        (folder / f"{form}-{mode.replace(';', '')}").write_bytes(buffer.getvalue())
+        with contextlib.suppress(OSError):  # not every format has every mode
+            picture.save(buffer, reader.name)
+            (folder / f"{reader.name}-{mode.replace(';', '')}").write_bytes(buffer.getvalue())
     deep = (100 * x + y).astype(np.uint16)[:16, :16]
     window = {"WindowCenter": 800, "WindowWidth": 1600}
     volume = np.stack([deep, deep], axis=-1)
@@ -76,8 +77,8 @@ def unguarded(data: bytes) -> None:
 
 def main() -> None:
     """Run the command; libFuzzer ends the process."""
-    parser = argparse.ArgumentParser(prog="python -m tests.fuzz_decode", description=__doc__.splitlines()[0],
-                                     epilog="example: python -m tests.fuzz_decode --seconds 1800")
+    parser = argparse.ArgumentParser(prog="python -m tests.support.fuzz_decode", description=__doc__.splitlines()[0],
+                                     epilog="example: python -m tests.support.fuzz_decode --seconds 1800")
     parser.add_argument("--seconds", type=int, default=120, help="default: %(default)s")
     parser.add_argument("--unguarded", action="store_true", help="fuzz Pillow itself, to see that faults are found")
     options = parser.parse_args()
