@@ -29,7 +29,7 @@ from keras import layers
 
 from core import files
 from stages.common import command, params
-from stages.data import dataset, phantom
+from stages.data import augmentation, dataset, phantom
 from stages.networks import custom
 from stages.training import fit as training
 from stages.training import optimizer
@@ -92,7 +92,7 @@ def contenders(knobs: params.Params, folder: Path, batch_size: int) -> dict[str,
     images = dataset.Images(np.rint(pixels).astype(np.uint8), labels.astype(np.int64))
     constant = tf.data.Dataset.from_tensors(
         (pixels[:batch_size] / np.float32(255), labels[:batch_size])).cache().repeat()
-    ours = dataset.training_batches(images, batch_size, knobs.train.augment, seed=1, first_epoch=0)
+    ours = augmentation.training_batches(images, batch_size, knobs.train.augment, seed=1, first_epoch=0)
     usual = loaded.repeat().prefetch(tf.data.AUTOTUNE)
     precision = optimizer.use_precision(knobs.train.precision)
     usual_network = network(knobs, "float32", *usual_layers(knobs.train.augment))

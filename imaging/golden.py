@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from core import contract
+
 SIDE = 96
 DISCS = ((0.5, 0.5, 0.45, 90.0), (0.35, 0.4, 0.12, 120.0), (0.65, 0.62, 0.08, -60.0), (0.5, 0.8, 0.06, 150.0))
-"""x, y, radius as shares of the side, and what the disc adds to the grey value; image i has the first i + 1."""
+"""x, y, radius as fractions of the width, and what the disc adds to the grey value; image i has the first i + 1."""
 TOLERANCE = 0.1
 """Largest difference of a probability that passes: room for another processor's bfloat16, not for other weights."""
 
@@ -33,17 +35,18 @@ def images() -> tuple[bytes, ...]:
 
 
 def to_text(answers: NDArray[np.floating[Any]]) -> str:
-    """Return answers float [n, 4] as the value of a Triton parameter: "0.1 0.2 0.3 0.4; ..."."""
+    """Return answers float [n, K], K = len(CLASSES), as the value of a Triton parameter: "0.1 0.2 0.3 0.4; ..."."""
     return "; ".join(" ".join(f"{value:.6f}" for value in row) for row in answers)
 
 
 def from_text(text: str) -> NDArray[np.float64]:
-    """Return the answers float64 [n, 4] in a parameter's value.
+    """Return the answers float64 [n, K] in a parameter's value.
 
     Raises:
         ValueError: it is not what to_text writes.
     """
     answers = np.array([[float(value) for value in row.split()] for row in text.split(";")])
-    if answers.shape != (len(DISCS), 4):
-        raise ValueError(f"Expected {len(DISCS)} rows of 4 probabilities. Received: {text[:80]!r}.")
+    wanted = (len(DISCS), len(contract.CLASSES))
+    if answers.shape != wanted:
+        raise ValueError(f"Expected {wanted[0]} rows of {wanted[1]} probabilities. Received: {text[:80]!r}.")
     return answers

@@ -1,4 +1,4 @@
-"""Copies of a picture and runs of slices are found, and no split cuts a group of them."""
+"""Copies of a picture and adjacent slices of a series are found."""
 
 import io
 
@@ -7,6 +7,7 @@ import pytest
 from PIL import Image, ImageEnhance, ImageFilter
 
 import imaging
+from core import contract
 from stages.data import grouping, phantom
 
 
@@ -28,7 +29,7 @@ COPIES = {
 
 @pytest.fixture(scope="module")
 def originals() -> list[Image.Image]:
-    return [Image.fromarray(phantom.draw("notumor", seed, 128).image) for seed in range(12)]
+    return [Image.fromarray(phantom.draw(contract.HEALTHY, seed, 128).image) for seed in range(12)]
 
 
 @pytest.mark.parametrize("kind", COPIES)
@@ -68,21 +69,21 @@ def test_equal_files_are_pairs_with_the_first_of_them():
     assert grouping.exact_pairs(["a", "b"]).shape == (2, 0)
 
 
-def test_likeness_is_the_correlation(monkeypatch):
+def test_similarity_is_the_correlation(monkeypatch):
     thumbnails = np.random.default_rng(0).random((7, 32, 32), np.float32)
     pairs = np.array([[0, 1, 2, 3, 4], [6, 5, 2, 1, 0]])
     wanted = [np.corrcoef(thumbnails[one].ravel(), thumbnails[other].ravel())[0, 1] for one, other in pairs.T]
     monkeypatch.setattr(grouping, "BLOCK", 2)
-    assert grouping.likeness(grouping.unit_vectors(thumbnails), pairs) == pytest.approx(wanted, abs=1e-5)
+    assert grouping.similarities(grouping.unit_vectors(thumbnails), pairs) == pytest.approx(wanted, abs=1e-5)
 
 
 def run_groups(names: list[str], angles: list[float]) -> list[int]:
-    """Return the groups of runs at 0.8; two images are as alike as the cosine of the angle between them."""
+    """Return the groups of series at 0.8; two images are as similar as the cosine of the angle between them."""
     vectors = np.stack([np.cos(angles), np.sin(angles)], axis=1).astype(np.float32)
     return grouping.components(len(names), grouping.run_pairs(vectors, names, 0.8)).tolist()
 
 
-def test_a_run_is_joined_whole_and_ends_where_the_likeness_ends():
+def test_a_series_is_joined_whole_and_ends_where_the_similarity_ends():
     names = [f"0/glioma/Tr-gl_{number:04d}.jpg" for number in range(98, 103)]
     assert run_groups(names, [0.0, 0.6, 1.2, 2.4, 3.0]) == [0, 0, 0, 1, 1]
 
@@ -108,7 +109,7 @@ def test_neighbours_lie_in_one_folder_and_have_consecutive_last_numbers(first, s
     assert run_groups([first, second], [0.0, 0.0]) == ([0, 0] if joined else [0, 1])
 
 
-def test_no_images_that_are_alike_are_no_pairs():
+def test_no_similar_images_are_no_pairs():
     vectors = np.eye(3, dtype=np.float32)
     assert grouping.duplicate_pairs(vectors, 0.9).shape == grouping.run_pairs(vectors, list("abc"), 0.8).shape == (2, 0)
 
@@ -121,23 +122,6 @@ def test_both_kinds_of_pairs_join_one_group():
 def test_a_black_image_is_no_copy_of_another():
     thumbnails = np.stack([np.zeros((32, 32)), np.eye(32)]).astype(np.float32)
     assert len(set(grouping.near_duplicates(thumbnails, 0.98).tolist())) == 2
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_hold_out_takes_whole_groups_and_the_wanted_share(seed):
-    random = np.random.default_rng(seed)
-    groups = random.integers(0, 150, 1000)
-    labels = groups % 4
-    chosen = grouping.hold_out(labels, groups, 0.2, seed)
-    assert not set(groups[chosen]) & set(groups[~chosen])
-    for label in range(4):
-        assert chosen[labels == label].mean() == pytest.approx(0.2, abs=0.03)
-
-
-def test_hold_out_is_decided_by_the_seed():
-    labels, groups = np.arange(400) % 4, np.arange(400)
-    first, again, other = (grouping.hold_out(labels, groups, 0.2, seed) for seed in (1, 1, 2))
-    assert np.array_equal(first, again) and not np.array_equal(first, other)
 
 
 def test_conflicts_counts_groups_with_two_labels():

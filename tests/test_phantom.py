@@ -1,15 +1,24 @@
 """The synthetic slices: the same every time, anatomically where they should be, and written whole or not at all."""
 
+import shutil
+import subprocess
+import sys
+
 import numpy as np
+import psutil
 import pytest
 from PIL import Image
 from scipy import ndimage
 
-from core.contract import CLASSES
+from core import contract
+from core.contract import CLASSES, HEALTHY
+from imaging.slices import PLANES
 from stages.data import phantom
-from stages.data.phantom import draw
+from stages.data.phantom import anatomy, draw, drawing, noise, signals, tumours
+from stages.data.phantom.__main__ import main
+from tests.conftest import PROJECT
 
-TUMOURS = [label for label in CLASSES if label != "notumor"]
+TUMOURS = [label for label in CLASSES if label != HEALTHY]
 
 
 def some(label: str, count: int = 12, **wanted) -> list:
@@ -57,7 +66,7 @@ def test_bad_arguments_are_named(label, seed, size, words):
 
 
 def test_no_tumour_no_mask():
-    assert not any(p.mask.any() for p in some("notumor"))
+    assert not any(p.mask.any() for p in some(HEALTHY))
 
 
 @pytest.mark.parametrize("label", TUMOURS)
@@ -77,25 +86,25 @@ def test_tumours_take_up_contrast_agent(label):
 
 @pytest.mark.parametrize("label", CLASSES)
 def test_planes_and_contrasts_do_not_give_the_class_away(label):
-    plans = [phantom.plan(label, np.random.default_rng(seed)) for seed in range(1500)]
-    for plane in phantom.PLANES:
-        assert np.mean([p[0] == plane for p in plans]) == pytest.approx(1 / 3, abs=0.05)
-    for weighting, share in zip(phantom.WEIGHTINGS, phantom.WEIGHTING_SHARES, strict=True):
-        assert np.mean([p[1] == weighting for p in plans]) == pytest.approx(share, abs=0.05)
+    plans = [drawing.plan(label, np.random.default_rng(seed)) for seed in range(1500)]
+    for plane in PLANES:
+        assert np.mean([p.plane == plane for p in plans]) == pytest.approx(1 / 3, abs=0.05)
+    for weighting, fraction in zip(signals.WEIGHTINGS, signals.WEIGHTING_FRACTIONS, strict=True):
+        assert np.mean([p.weighting == weighting for p in plans]) == pytest.approx(fraction, abs=0.05)
 
 
 def geometry(kind: str, seed: int):
     """Return a tumour and the distance to the inner skull at points on its surface (negative inside), mm."""
-    tumour = phantom.place_tumour(kind, np.random.default_rng(seed))
+    tumour = tumours.PAINTERS[kind].place(np.random.default_rng(seed))
     way = np.random.default_rng(0).normal(size=(400, 3))
     surface = np.float32(tumour.centre + tumour.radii * way / np.linalg.norm(way, axis=1, keepdims=True))
-    return tumour, phantom.inner_skull(*surface.T)
+    return tumour, anatomy.inner_skull(*surface.T)
 
 
 @pytest.mark.parametrize("seed", range(25))
 def test_meningioma_touches_the_inner_skull_and_grows_inwards(seed):
     tumour, distance = geometry("meningioma", seed)
-    assert distance.max() > 0 and phantom.inner_skull(*np.float32(tumour.centre)) < 0
+    assert distance.max() > 0 and anatomy.inner_skull(*np.float32(tumour.centre)) < 0
 
 
 @pytest.mark.parametrize("seed", range(25))
@@ -107,23 +116,23 @@ def test_glioma_lies_inside_the_brain(seed):
 def test_pituitary_tumour_sits_on_the_sella_in_the_midline(seed):
     tumour, _ = geometry("pituitary", seed)
     bottom = tumour.centre[2] - tumour.radii[2]
-    assert abs(tumour.centre[0]) < 6 and abs(bottom - phantom.SELLA[2]) < 15
+    assert abs(tumour.centre[0]) < 6 and abs(bottom - anatomy.SELLA[2]) < 15
 
 
 @pytest.mark.parametrize(("signal", "mean", "deviation"), [(0, 1.2533, 0.6551), (3, 3.1726, 0.9668), (50, 50.01, 1)])
 def test_noise_is_rician(signal, mean, deviation):
-    noisy = phantom.rician(np.full((400, 400), signal, np.float32), 1.0, np.random.default_rng(0))
+    noisy = noise.rician(np.full((400, 400), signal, np.float32), 1.0, np.random.default_rng(0))
     assert noisy.mean() == pytest.approx(mean, rel=0.01) and noisy.std() == pytest.approx(deviation, rel=0.02)
 
 
 def test_background_is_dark_but_not_empty():
-    corners = np.array([p.image[:8, :8] for p in some("notumor", 20, plane="axial")])
+    corners = np.array([p.image[:8, :8] for p in some(HEALTHY, 20, plane="axial")])
     assert 0 < corners.mean() < 12 and corners.max() < 60
 
 
-@pytest.mark.parametrize("weighting", phantom.WEIGHTINGS)
+@pytest.mark.parametrize("weighting", signals.WEIGHTINGS)
 def test_signals_order_the_tissues_as_on_a_scanner(weighting):
-    s = phantom.tissue_signals(weighting, np.random.default_rng(0))
+    s = signals.tissue_signals(weighting, np.random.default_rng(0))
     order = {"t1c": "csf grey white meningioma", "t2": "bone white grey csf", "flair": "csf white grey oedema"}
     values = [s[tissue] for tissue in order[weighting].split()]
     assert values == sorted(values)
@@ -179,20 +188,48 @@ def test_a_failed_write_leaves_nothing(tmp_path, processes):
     assert not list(tmp_path.iterdir())
 
 
-def test_a_process_that_dies_is_an_error_and_leaves_nothing(tmp_path, monkeypatch):
-    monkeypatch.setenv("PYTHONHOME", str(tmp_path / "nowhere"))  # a Python that cannot start
-    with pytest.raises(RuntimeError, match="processes=1"):
-        phantom.write_dataset(tmp_path / "set", 1, 32, 0, processes=2)
+def test_a_process_that_dies_is_an_error_and_leaves_nothing(tmp_path):
+    def kill(done, total):
+        for child in psutil.Process().children():
+            if any("LokyProcess" in word for word in child.cmdline()):
+                child.kill()
+
+    with pytest.raises(RuntimeError, match="terminated"):
+        phantom.write_dataset(tmp_path / "set", 200, 32, 0, kill, processes=2)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_error_in_a_process_arrives_and_leaves_nothing(tmp_path):
+    def block(done, total):
+        for draft in tmp_path.glob(".writing-*/set/pituitary"):
+            shutil.rmtree(draft)
+
+    with pytest.raises(FileNotFoundError, match="pituitary"):
+        phantom.write_dataset(tmp_path / "set", 20, 32, 0, block, processes=2)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_painting_processes_do_not_import_tensorflow():
+    code = "import sys; import stages.data.phantom.writing; print('tensorflow' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
+
+
+def test_a_class_without_a_painter_is_named(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(contract, "CLASSES", (*CLASSES, "metastasis"))
+    with pytest.raises(phantom.NoPainter, match="metastasis.*PAINTERS in stages/data/phantom/tumours.py"):
+        draw("metastasis", 0, 64)
+    assert main([str(tmp_path / "set")]) == 2 and "metastasis" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir()) and draw(HEALTHY, 0, 64).image.any()
 
 
 def test_an_existing_folder_is_kept(tmp_path, capsys):
     (tmp_path / "mine.txt").write_text("precious")
-    assert phantom.main([str(tmp_path), "--size", "32"]) == 2
+    assert main([str(tmp_path), "--size", "32"]) == 2
     assert "Remove it first" in capsys.readouterr().err and (tmp_path / "mine.txt").exists()
 
 
 @pytest.mark.parametrize("option", ["--images-per-class=0", "--size=16", "--seed=-4"])
 def test_the_command_refuses_bad_numbers_in_one_line(tmp_path, capsys, option):
-    assert phantom.main([str(tmp_path / "set"), option]) == 2
+    assert main([str(tmp_path / "set"), option]) == 2
     assert capsys.readouterr().err.count("\n") == 1 and not list(tmp_path.iterdir())

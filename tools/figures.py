@@ -12,7 +12,8 @@ import tensorflow as tf
 
 from core import contract
 from stages.common import params
-from stages.data import dataset, phantom
+from stages.data import phantom
+from stages.data.augmentation import augmented
 from stages.reporting import figures
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -31,7 +32,7 @@ def augmentation(path: Path, knobs: params.Augment) -> None:
     """Draw a phantom, then the same one as training may see it."""
     image = phantom.draw("glioma", SEED, SIZE).image.astype(np.float32) / 255.0
     batch = tf.repeat(image[None, ..., None], 2 * COLUMNS - 1, axis=0) * tf.ones(3)
-    changed = dataset.augmented(batch, knobs, tf.constant([SEED, 0])).numpy()
+    changed = augmented(batch, knobs, tf.constant([SEED, 0])).numpy()
     shown = np.concatenate([batch[:1], changed])
     titles = ["as read"] + [f"changed {number}" for number in range(1, len(shown))]
     figures.sheet(np.rint(shown * 255).astype(np.uint8), titles, COLUMNS, "Augmentation of one training image", path)

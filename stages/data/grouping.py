@@ -1,4 +1,4 @@
-"""Which images are the same picture or neighbouring slices, and splits that never cut such a group.
+"""Which images are the same picture or adjacent slices of one series, and so belong into one split.
 
 Public sets hold the same slice several times: re-encoded, resized, stretched in contrast. They also hold many slices of
 one head. When one is trained on and another is tested on, the score is memory, not skill. Slices of one patient belong
@@ -6,21 +6,46 @@ into one split (Yagis et al. 2021, doi:10.1038/s41598-021-01681-w: splitting by 
 by 29 to 55 %), but public sets have lost the patients' ids. What is left are the file numbers: they often keep the
 order of the series.
 
-Two kinds of pairs are looked for, `exact_pairs` and `duplicate_pairs` of one picture and `run_pairs` of neighbouring
+Two kinds of pairs are looked for, `exact_pairs` and `duplicate_pairs` of one picture and `run_pairs` of adjacent
 slices; `components` joins them all at once.
 """
 
 import re
 from collections import defaultdict
+from dataclasses import dataclass
 
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
+from stages.common.params import Prepare
+from stages.data.reading import Scan
+
 BLOCK = 1024
 """Rows compared at a time: memory grows with BLOCK x images, not with images squared."""
 NUMBER = re.compile(r"\d+")
 """What precedes the last number of a name, the number, what follows it."""
+
+SHOWN_PAIRS = 8
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two joined images, by their index, how similar they are, and why they were joined: `picture` or `run`."""
+
+    kind: str
+    similarity: float
+    first: int
+    second: int
+
+
+@dataclass(frozen=True)
+class Groups:
+    """The group of each image, int [n], by copies alone and as prepare.group_by asks; the weakest joined pairs."""
+
+    copies: np.ndarray
+    final: np.ndarray
+    weakest: list[Pair]
 
 
 def unit_vectors(thumbnails: np.ndarray) -> np.ndarray:
@@ -33,7 +58,7 @@ def unit_vectors(thumbnails: np.ndarray) -> np.ndarray:
     return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-6)
 
 
-def likeness(vectors: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+def similarities(vectors: np.ndarray, pairs: np.ndarray) -> np.ndarray:
     """Return the correlation of each pair, float32 [m], about -1 to 1.
 
     Args:
@@ -99,17 +124,17 @@ def near_duplicates(thumbnails: np.ndarray, similarity: float) -> np.ndarray:
 
 
 def run_pairs(vectors: np.ndarray, names: list[str], similarity: float) -> np.ndarray:
-    """Return the pairs of neighbours in runs of slices.
+    """Return the pairs of neighbours in series of adjacent slices.
 
     Two images are neighbours when they lie in one folder, the last numbers in their names are n and n + 1, and they
     look alike. The rest of the name does not count: the public set goes on from Tr-glTr_0009.jpg to Tr-gl_0010.jpg. On
     that set about half of the numbered neighbours with a tumour reach 0.8, but 1 to 5 % of random pairs: the number
-    alone would join strangers, and so would the likeness alone.
+    alone would join strangers, and so would the similarity alone.
 
     Args:
         vectors: from `unit_vectors`.
         names: folder/file, one for each image.
-        similarity: correlation in [0.5, 1] from which two neighbours belong to one run.
+        similarity: correlation in [0.5, 1] from which two neighbours belong to one series.
 
     Returns:
         int [2, m]; each pair once, the first index smaller than the second. Time and memory grow with n.
@@ -122,7 +147,7 @@ def run_pairs(vectors: np.ndarray, names: list[str], similarity: float) -> np.nd
     pairs = [(one, other) for (folder, number), members in places.items() for one in members
              for other in places.get((folder, number + 1), [])]
     pairs = np.sort(np.array(pairs, int).reshape(-1, 2).T, axis=0)
-    return pairs[:, likeness(vectors, pairs) >= similarity]
+    return pairs[:, similarities(vectors, pairs) >= similarity]
 
 
 def components(count: int, *pairs: np.ndarray) -> np.ndarray:
@@ -140,52 +165,40 @@ def components(count: int, *pairs: np.ndarray) -> np.ndarray:
     return connected_components(graph, directed=False)[1]
 
 
-def majority_labels(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
-    """Return, for every group, its most frequent label (the first of equals).
-
-    Args:
-        labels: int [n], class index of each image.
-        groups: int [n], group of each image, 0 to g - 1.
-
-    Returns:
-        int [g].
-    """
-    counts = np.zeros((groups.max() + 1, labels.max() + 1), int)
-    np.add.at(counts, (groups, labels), 1)
-    return counts.argmax(axis=1)
-
-
 def conflicts(labels: np.ndarray, groups: np.ndarray) -> int:
     """Count the groups whose images carry more than one label."""
     pairs = np.unique(np.stack([groups, labels]), axis=1)
     return int((np.unique(pairs[0], return_counts=True)[1] > 1).sum())
 
 
-def hold_out(labels: np.ndarray, groups: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Choose whole groups at random until they hold the wanted share of every class.
+def group(scans: list[Scan], params: Prepare) -> Groups:
+    """Find out which images belong together.
 
-    A group counts as its majority label. A group too large for what is left of the share is passed over, so the share
-    is reached from below.
+    Copies are looked for over all source folders, series within one: its file numbers mean nothing in another.
+    """
+    vectors = unit_vectors(np.concatenate([one.thumbnails for one in scans]))
+    rows = [row for one in scans for row in one.rows]
+    copies = np.concatenate([exact_pairs([row.digest for row in rows]),
+                             duplicate_pairs(vectors, params.duplicate_similarity)], axis=1)
+    pairs = {"picture": copies}
+    if params.group_by == "runs":
+        names = [f"{number}/{row.source}" for number, one in enumerate(scans) for row in one.rows]
+        pairs["run"] = run_pairs(vectors, names, params.run_similarity)
+    return Groups(components(len(rows), copies), components(len(rows), *pairs.values()),
+                  weakest(vectors, pairs, SHOWN_PAIRS))
+
+
+def weakest(vectors: np.ndarray, pairs: dict[str, np.ndarray], limit: int) -> list[Pair]:
+    """Return the least similar pairs, as many of each kind and at most `limit` in all, the least similar first.
 
     Args:
-        labels: int [n], class index of each image.
-        groups: int [n], group of each image.
-        fraction: share of the images to choose, in (0, 1).
-        seed: the same seed and data give the same choice.
-
-    Returns:
-        bool [n], true for the chosen images.
+        vectors: from unit_vectors.
+        pairs: int [2, m] of each kind.
+        limit: at least the number of kinds.
     """
-    groups = np.unique(groups, return_inverse=True)[1]
-    sizes = np.bincount(groups)
-    owners = majority_labels(labels, groups)
-    chosen = np.zeros(len(sizes), bool)
-    random = np.random.default_rng(seed)
-    for label in np.unique(owners):
-        members = random.permutation(np.flatnonzero(owners == label))
-        room = round(fraction * sizes[members].sum())
-        for group in members:
-            if sizes[group] <= room:
-                chosen[group] = True
-                room -= sizes[group]
-    return chosen[groups]
+    chosen = []
+    for kind, found in pairs.items():
+        alike = similarities(vectors, found)
+        order = np.argsort(alike, kind="stable")[: limit // len(pairs)]
+        chosen += [Pair(kind, float(alike[index]), *found[:, index].tolist()) for index in order]
+    return sorted(chosen, key=lambda pair: pair.similarity)

@@ -1,4 +1,4 @@
-"""How well the classes can be told apart without looking at the brain: by brightness, border, and size of the file.
+"""The shortcut baseline: how well brightness, border and file size alone, without the brain, tell the classes apart.
 
 Classes of public sets come from different sources. What a linear model reads off such trivial features, a network can
 learn as well, and then its score says little about tumours (shortcut learning: Geirhos et al. 2020,
@@ -20,7 +20,7 @@ BINS = 16
 BLACK = 10 / 255
 """A thumbnail's pixel below it counts as black: the noise of air stays below."""
 NAMES = (*(f"level_{number}" for number in range(BINS)), "black", "border", "width", "height", "aspect", "bytes")
-HEALTHY = contract.CLASSES.index("notumor")
+HEALTHY = contract.CLASSES.index(contract.HEALTHY)
 
 
 def features(thumbnail: np.ndarray, encoded: bytes, file_bytes: int) -> np.ndarray:
@@ -32,8 +32,8 @@ def features(thumbnail: np.ndarray, encoded: bytes, file_bytes: int) -> np.ndarr
         file_bytes: size of the original file.
 
     Returns:
-        float32 [22], in the order of NAMES: a histogram of grey levels, the share of black, the border's mean, width
-        and height in pixels, their ratio, and the size of the file.
+        float32 [22], in the order of NAMES: a histogram of grey levels, the fraction of black pixels, the border's
+        mean, width and height in pixels, their ratio, and the size of the file.
     """
     histogram = np.histogram(thumbnail, BINS, (0.0, 1.0))[0] / thumbnail.size
     border = np.concatenate([thumbnail[[0, -1]].ravel(), thumbnail[1:-1, [0, -1]].ravel()])
@@ -51,7 +51,7 @@ def probe(train: tuple[np.ndarray, np.ndarray], validation: tuple[np.ndarray, np
 
     Returns:
         floats in [0, 1]: accuracy, macro_f1, recall of each class, majority_accuracy (always answering the most
-        frequent training class), and notumor_roc_auc, of its probability of `notumor` against the tumours.
+        frequent training class), and <HEALTHY>_roc_auc, of its probability of contract.HEALTHY against the tumours.
 
     Raises:
         ValueError: a class is missing, so that a score would be undefined.
@@ -68,7 +68,7 @@ def scores(probabilities: np.ndarray, labels: np.ndarray, majority: int) -> dict
     """Score the probe.
 
     Args:
-        probabilities: float [n, 4].
+        probabilities: float [n, K], K = len(CLASSES).
         labels: int [n]; holds every class.
         majority: the most frequent class of the training split.
 
@@ -81,6 +81,6 @@ def scores(probabilities: np.ndarray, labels: np.ndarray, majority: int) -> dict
         "accuracy": float((predicted == labels).mean()),
         "majority_accuracy": float((labels == majority).mean()),
         "macro_f1": float(f1_score(labels, predicted, average="macro", zero_division=0)),
-        "notumor_roc_auc": float(roc_auc_score(labels == HEALTHY, probabilities[:, HEALTHY])),
+        f"{contract.HEALTHY}_roc_auc": float(roc_auc_score(labels == HEALTHY, probabilities[:, HEALTHY])),
         "recall": dict(zip(contract.CLASSES, (counts.diagonal() / counts.sum(axis=1)).tolist(), strict=True)),
     }

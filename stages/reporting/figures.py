@@ -4,12 +4,17 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+import tensorflow as tf
 
 from core import contract, files
+from stages.data import dataset, grouping, preprocess
 
 matplotlib.use("Agg")
 
 from matplotlib import pyplot as plt  # noqa: E402  the backend must be chosen first
+
+SHOWN_SIZE = 160
+"""Pixels a side of an image in a pair."""
 
 
 def save(figure, path: Path) -> None:
@@ -181,3 +186,25 @@ def sheet(images: np.ndarray, titles: list[str], columns: int, title: str, path:
         axes.set_title(text, fontsize=8)
     figure.suptitle(title)
     save(figure, path)
+
+
+def draw_pairs(rows: list[dataset.Row], pairs: list[grouping.Pair], folder: Path, title: str, path: Path) -> None:
+    """Draw joined pairs side by side, so that a person can judge the thresholds.
+
+    Args:
+        rows: all images.
+        pairs: indices of rows.
+        folder: which the rows' paths start from.
+        title: names the data.
+        path: the PNG file to write.
+    """
+    if not pairs:
+        message("no two images were joined", f"Joined pairs ({title})", path)
+        return
+    shown, titles = [], []
+    for pair in pairs:
+        for row in (rows[pair.first], rows[pair.second]):
+            pixels = preprocess.decode(tf.constant((folder / row.path).read_bytes()), SHOWN_SIZE)
+            shown.append(np.rint(pixels.numpy() * 255).astype(np.uint8))
+            titles.append(f"{pair.kind} {pair.similarity:.3f}\n{row.label}")
+    sheet(np.stack(shown), titles, 4, f"Joined pairs, the least similar first ({title})", path)

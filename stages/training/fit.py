@@ -23,7 +23,7 @@ import tensorflow as tf
 from core import files
 from stages.common.command import StageError
 from stages.common.params import Train
-from stages.data import dataset
+from stages.data import augmentation, dataset
 from stages.training import optimizer
 
 RESUME = Path(".resume")
@@ -240,7 +240,8 @@ def fit_phase(network: keras.Model, phase: Phase, images: dict[str, dataset.Imag
         if knobs.schedule == "cosine":
             others["rate"] = optimizer.CosineRate(knobs, first_epoch, steps)
         network.fit(
-            dataset.training_batches(train, phase.batch_size, knobs.augment, knobs.seed, first_epoch + state.epoch),
+            augmentation.training_batches(train, phase.batch_size, knobs.augment, knobs.seed,
+                                          first_epoch + state.epoch),
             validation_data=dataset.batches(validation, knobs.batch_size), initial_epoch=state.epoch,
             epochs=phase.epochs, steps_per_epoch=steps, shuffle=False,
             callbacks=[*others.values(), KeepState(path, state, phase.name, others)],

@@ -141,7 +141,7 @@ def test_a_killed_training_goes_on_and_ends_the_same(phantom_road, tmp_path):
 
 @pytest.mark.parametrize("changes, message", [
     (["-S", "train.learning_rate=1"], "learning_rate"),
-    (["-S", "prepare.source=nowhere"], "which is no folder"),
+    (["-S", "prepare.source=nowhere"], "which is not a folder"),
     (["-S", "train.lr=fast"], "type float for train.lr. Received: 'fast'"),
 ])
 def test_a_users_mistake_gets_a_message_and_no_traceback(changes, message, tmp_path):

@@ -1,0 +1,117 @@
+"""What the data are like: counts, sizes, label conflicts and the shortcut baseline, as values and as CSV."""
+
+import hashlib
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from core import contract
+from stages.common.params import Prepare
+from stages.data import dataset, grouping, probe
+from stages.data.grouping import Groups
+from stages.data.reading import Scan
+
+SHOWN_SIZES, SHOWN_CONFLICTS = 10, 20
+
+
+def report(splits: dict[str, list[dataset.Row]], groups: Groups, params: Prepare) -> dict:
+    """Count what was read, joined and split.
+
+    Every image is counted once: images = groups + near_duplicates + runs_joined. near_duplicates are the images beyond
+    the first of each picture, exact copies included; runs_joined are the pictures, each with its copies, that a series
+    of adjacent slices adds to the group of another picture.
+
+    Args:
+        splits: rows of each split.
+        groups: of all rows.
+        params: of this stage.
+
+    Returns:
+        the content of reports/prepare/data.json, but for what `main` adds.
+    """
+    rows = [row for part in splits.values() for row in part]
+    labels = np.array([contract.CLASSES.index(row.label) for row in rows])
+    members = np.array([row.group for row in rows])
+    by_class = {label: {row.group for row in rows if row.label == label} for label in contract.CLASSES}
+    pictures, joined = int(groups.copies.max()) + 1, int(groups.final.max()) + 1
+    return {
+        "source": data_name(params.source),
+        "digest": data_digest(splits),
+        "images": len(rows),
+        "group_by": params.group_by,
+        "groups": joined,
+        "groups_by_class": {label: len(found) for label, found in by_class.items()},
+        "largest_group": int(np.bincount(members).max()),
+        "exact_duplicates": len(rows) - len({row.digest for row in rows}),
+        "near_duplicates": len(rows) - pictures,
+        "runs_joined": pictures - joined,
+        "label_conflicts": grouping.conflicts(labels, members),
+        "splits": {split: {label: sum(row.label == label for row in part) for label in contract.CLASSES}
+                   for split, part in splits.items()},
+    }
+
+
+def sentences(summary: dict) -> str:
+    """Return what `prepare` tells at its end: a few of the numbers of data.json, in words."""
+    splits = ", ".join(f"{sum(labels.values())} {name}" for name, labels in summary["splits"].items())
+    conflicts, trivial = summary["label_conflicts"], summary["source_probe"]
+    return (f"Read {summary['images']} images of {summary['source']} ({summary['unreadable']} unreadable) in "
+            f"{summary['groups']} groups.\n"
+            f"Split without cutting a group: {splits}.\n"
+            f"{conflicts or 'No'} group{'' if conflicts == 1 else 's'} with more than one label"
+            f"{', see label_conflicts.csv' if conflicts else ''}.\n"
+            f"Trivial features alone reach an accuracy of {trivial['accuracy']:.3f} on the validation split; "
+            f"always answering the most frequent class, {trivial['majority_accuracy']:.3f}.")
+
+
+def data_digest(splits: dict[str, list[dataset.Row]]) -> str:
+    """Return 16 hexadecimal digits that name the images, their labels and the splits."""
+    lines = sorted(f"{split} {row.label} {row.digest}" for split, part in splits.items() for row in part)
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()[:16]
+
+
+def sizes(features: np.ndarray) -> dict[str, int]:
+    """Count the images by width x height in pixels: the most frequent ones first, the others together."""
+    width, height = (probe.NAMES.index(name) for name in ("width", "height"))
+    counts = Counter(f"{row[width]:.0f}x{row[height]:.0f}" for row in features)
+    shown = dict(counts.most_common(SHOWN_SIZES))
+    rest = counts.total() - sum(shown.values())
+    return shown | ({"other": rest} if rest else {})
+
+
+def source_probe(splits: dict[str, list[dataset.Row]], own: Scan) -> dict:
+    """Return how well trivial features tell the classes apart, see `probe`; the test split is not looked at."""
+    features = {row.source: values for row, values in zip(own.rows, own.features, strict=True)}
+    train, validation = ((np.stack([features[row.source] for row in splits[name]]),
+                          np.array([contract.CLASSES.index(row.label) for row in splits[name]]))
+                         for name in ("train", "validation"))
+    return probe.probe(train, validation)
+
+
+def counts_csv(splits: dict[str, list[dataset.Row]]) -> str:
+    """Return images and groups by split and class as CSV."""
+    lines = ["split,label,images,groups"]
+    for split, part in splits.items():
+        for label in contract.CLASSES:
+            groups = [row.group for row in part if row.label == label]
+            lines.append(f"{split},{label},{len(groups)},{len(set(groups))}")
+    return "\n".join(lines) + "\n"
+
+
+def conflicts_csv(rows: list[dataset.Row]) -> str:
+    """Return the images of the first 20 groups that carry more than one label as CSV.
+
+    No file names: they may tell who a patient is. The digest is the name of the image in data/prepared/images.
+    """
+    labels = {}
+    for row in rows:
+        labels.setdefault(row.group, set()).add(row.label)
+    mixed = [number for number in sorted(labels) if len(labels[number]) > 1][:SHOWN_CONFLICTS]
+    lines = sorted((row.group, row.label, row.digest) for row in rows if row.group in mixed)
+    return "group,label,digest\n" + "".join(f"{number},{label},{digest}\n" for number, label, digest in lines)
+
+
+def data_name(source: str) -> str:
+    """Name a source for metrics and pages: `phantom`, or the folder's last two parts (never a whole private path)."""
+    return source if source == contract.PHANTOM else "/".join(Path(source).resolve().parts[-2:])
