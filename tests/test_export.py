@@ -22,7 +22,7 @@ from stages.layers import answer
 from stages.networks.registry import NETWORKS
 from stages.scoring import calibration, reports
 from stages.triton import config as configuration
-from stages.triton import provenance
+from stages.triton import provenance, saved_model
 from tests.conftest import PROJECT
 
 DECISIONS = {"custom": {"temperature": 1.5, "average_flip": True, "review_threshold": 0.7},
