@@ -120,7 +120,8 @@ def test_configurations_agree_with_signatures(workplace, name):
     assert {one.name: (one.data_type, list(one.dims)) for one in (*found.input, *found.output)} == {
         key: (configuration.TYPES[spec.dtype], list(spec.shape[1:])) for key, spec in specs.items()}
     assert found.backend == "tensorflow" and found.max_batch_size == 4
-    assert [(group.kind, group.count) for group in found.instance_group] == [(configuration.triton.ModelInstanceGroup.KIND_CPU, 1)]
+    (group,) = found.instance_group
+    assert (group.kind, group.count) == (group.KIND_CPU, 1)
     assert found.dynamic_batching.default_queue_policy == configuration.QUEUE
     assert list(found.dynamic_batching.preferred_batch_size) == [1] * (name == contract.PREPROCESS)
 
