@@ -15,7 +15,7 @@ FAILURES = 24
 
 
 def confusion(counts: np.ndarray, title: str, path: Path) -> None:
-    """Draw a confusion matrix: counts, coloured by the share of the true class.
+    """Draw a confusion matrix: counts, coloured by the fraction of the true class.
 
     Args:
         counts: int [K, K], rows are true classes.
@@ -32,7 +32,7 @@ def confusion(counts: np.ndarray, title: str, path: Path) -> None:
              xticks=range(len(contract.CLASSES)), yticks=range(len(contract.CLASSES)),
              xticklabels=contract.CLASSES, yticklabels=contract.CLASSES)
     axes.tick_params(axis="x", labelrotation=20)
-    figure.colorbar(image, label="share of the true class")
+    figure.colorbar(image, label="fraction of the true class")
     figures.save(figure, path)
 
 
@@ -81,7 +81,7 @@ def reliability(diagrams: dict[str, dict[str, np.ndarray]], title: str, path: Pa
 
 
 def risk_coverage(coverage: np.ndarray, risk: np.ndarray, chosen: dict, title: str, path: Path) -> None:
-    """Draw the error rate of accepted images by the share that is accepted, and mark the chosen threshold.
+    """Draw the error rate of accepted images by the fraction that is accepted, and mark the chosen threshold.
 
     Args:
         coverage: float [m], rising.
@@ -97,7 +97,7 @@ def risk_coverage(coverage: np.ndarray, risk: np.ndarray, chosen: dict, title: s
                   label="threshold chosen on the validation split")
     else:
         axes.plot([], [], "o", color="tab:red", label="the chosen threshold accepts no image")
-    axes.set(xlabel="coverage (share of images accepted)", ylabel="risk (error rate of the accepted)", title=title,
+    axes.set(xlabel="coverage (fraction of images accepted)", ylabel="risk (error rate of the accepted)", title=title,
              xlim=(0, 1.01), ylim=(0, max(0.05, 1.05 * risk.max())))
     axes.legend(loc="upper left")
     figures.save(figure, path)
