@@ -1,4 +1,4 @@
-"""The whole road on a machine without data: phantoms -> dvc repro -> Triton -> web page -> answers.
+"""The whole pipeline on a machine without data: phantoms -> dvc repro -> Triton -> web page -> answers.
 
     python demo.py --once          (or: make demo ONCE=1)
 
@@ -7,21 +7,19 @@ trains nothing that has not changed. About three minutes on two cores.
 """
 
 import argparse
-import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
-import time
-import urllib.error
-import urllib.request
-import uuid
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+import requests
 import yaml
 
 from core import contract
+from serving.errors import ServingError
+from serving.started import started
 from stages.data import phantom
 
 PROJECT = Path(__file__).resolve().parent
@@ -66,49 +64,27 @@ def write_samples(folder: Path) -> dict[str, Path]:
     return samples
 
 
-def start_servers(port: int) -> subprocess.Popen:
-    """Start Triton and gunicorn on the workplace's model repository, as `make serve` does."""
-    environment = os.environ | {"BIND": f"127.0.0.1:{port}"}
+def servers(port: int) -> AbstractContextManager:
+    """Run Triton and gunicorn on the workplace's model repository, as `make serve` does, until the block ends."""
     command = [sys.executable, "-m", "serving", "--repository", "model_repository", "--http-port", "0", "--",
                sys.executable, "-m", "gunicorn", "-c", "webapp/gunicorn.conf.py", "webapp:create_app()"]
-    return subprocess.Popen(command, cwd=WORKPLACE, env=environment)
+    return started(command, f"http://127.0.0.1:{port}/health", START_SECONDS, cwd=WORKPLACE,
+                   env=os.environ | {"BIND": f"127.0.0.1:{port}"})
 
 
-def wait_until_healthy(url: str, servers: subprocess.Popen) -> None:
-    """Return when the page reports every model ready.
-
-    Raises:
-        SystemExit: a server ended, or it took longer than START_SECONDS.
-    """
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        if servers.poll() is not None:
-            sys.exit(f"The servers ended with code {servers.returncode}; their messages are above.")
-        try:
-            with urllib.request.urlopen(f"{url}/health", timeout=5):
-                return
-        except OSError:
-            time.sleep(0.3)
-    sys.exit(f"The servers did not become ready within {START_SECONDS} seconds.")
-
-
-def predict(url: str, image: bytes, model: str) -> dict:
+def predict(url: str, image: Path, model: str) -> dict:
     """Post an image to /predict as a browser would, and return the answer."""
-    boundary = uuid.uuid4().hex
-    body = (f'--{boundary}\r\nContent-Disposition: form-data; name="model"\r\n\r\n{model}\r\n'
-            f'--{boundary}\r\nContent-Disposition: form-data; name="file"; filename="image.png"\r\n'
-            "Content-Type: image/png\r\n\r\n").encode() + image + f"\r\n--{boundary}--\r\n".encode()
-    request = urllib.request.Request(f"{url}/predict", body,
-                                     {"Content-Type": f"multipart/form-data; boundary={boundary}"})
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return json.load(answer)
+    with image.open("rb") as file:
+        answer = requests.post(f"{url}/predict", data={"model": model}, files={"file": file}, timeout=30)
+    answer.raise_for_status()
+    return answer.json()
 
 
 def show_answers(url: str, samples: dict[str, Path]) -> None:
     """Classify every sample with every network through the web page, and print a line for each."""
     for model in contract.NETWORKS:
         for label, path in samples.items():
-            answer = predict(url, path.read_bytes(), model)
+            answer = predict(url, path, model)
             numbers = "  ".join(f"{name} {value:.3f}" for name, value in answer["all_probabilities"].items())
             print(f"{model:9} drawn as {label:10} -> {answer['predicted_class']:10} {numbers}")
     print(contract.DISCLAIMER)
@@ -124,21 +100,19 @@ def main() -> None:
     subprocess.run([sys.executable, "-m", "dvc", "repro"], cwd=WORKPLACE, check=True)
     samples = write_samples(WORKPLACE / "samples")
     url = f"http://127.0.0.1:{options.port}"
-    servers = start_servers(options.port)
     try:
-        wait_until_healthy(url, servers)
-        show_answers(url, samples)
-        print(f"The page: {url}   images to try: {WORKPLACE / 'samples'}", flush=True)
-        if not options.once:
-            print("Ctrl-C stops it.", flush=True)
-            servers.wait()
+        with servers(options.port) as running:
+            show_answers(url, samples)
+            print(f"The page: {url}   images to try: {WORKPLACE / 'samples'}", flush=True)
+            if not options.once:
+                print("Ctrl-C stops it.", flush=True)
+                running.wait()
     except KeyboardInterrupt:
-        print("Stopping.")
-    except urllib.error.HTTPError as error:
-        sys.exit(f"The page answered {error.code}: {error.read().decode(errors='replace')}")
-    finally:
-        servers.send_signal(signal.SIGTERM)
-        servers.wait()
+        print("Stopped.")
+    except requests.HTTPError as error:
+        sys.exit(f"The page answered {error.response.status_code}: {error.response.text}")
+    except ServingError as error:
+        sys.exit(f"{error} The servers' messages are above.")
 
 
 if __name__ == "__main__":

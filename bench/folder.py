@@ -23,9 +23,10 @@ import numpy as np
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 
 from bench import serving
-from client import Classifier
 from client.batch import PER_REQUEST
 from core import contract, files
+from serving.errors import ServingError
+from serving.started import started
 
 OUTPUT = Path("bench/folder.json")
 HEADER = 512
@@ -66,22 +67,16 @@ def request(images: list[bytes]) -> bytes:
 
 @contextlib.contextmanager
 def triton(work: Path) -> Iterator[str]:
-    """Run `python -m serving` on the int8 repository that serving.prepare wrote; yield host:port once it answers."""
+    """Run `python -m serving` on the int8 repository that serving.prepare wrote; yield host:port once it is ready."""
     url = f"127.0.0.1:{serving.free_port()}"
-    command = [sys.executable, "-m", "serving", "--repository", str(work / "int8"), "--http-port", url.split(":")[1]]
-    with (work / "server.log").open("wb") as log:
-        process = subprocess.Popen([*command, "--log-file", str(work / "triton.log")], cwd=serving.PROJECT, stdout=log,
-                                   stderr=subprocess.STDOUT)
+    command = [sys.executable, "-m", "serving", "--repository", str(work / "int8"), "--http-port", url.split(":")[1],
+               "--log-file", str(work / "triton.log")]
     try:
-        classifier, start = Classifier(url), time.perf_counter()
-        while not classifier.is_live() or not all(classifier.models().values()):
-            if process.poll() is not None or time.perf_counter() - start > serving.START_SECONDS:
-                sys.exit(f"Triton does not answer:\n{(work / 'server.log').read_text(errors='replace')[-2000:]}")
-            time.sleep(0.1)
-        yield url
-    finally:
-        process.terminate()
-        process.wait()
+        with started(command, f"http://{url}/v2/health/ready", serving.START_SECONDS, work / "server.log",
+                     cwd=serving.PROJECT):
+            yield url
+    except ServingError as error:
+        sys.exit(f"Triton does not answer:\n{error.log}")
 
 
 def drive(url: str, bodies: list[Path], connections: int, seconds: float) -> float:

@@ -27,6 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import psutil
 
 from bench import serving
 from core import files
@@ -141,12 +142,12 @@ def bodies(folder: Path) -> list[bytes]:
 def victims(root: int) -> dict[str, int]:
     """Return the ids of the processes that are killed, by name."""
     found = {}
-    for pid in serving.family(root):
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().decode().replace("\0", " ")
+    for process in serving.family(root):
+        words = serving.words(process)
         for name, part in (("preprocess stub", "preprocess_0_0"), ("network stub", "custom_0_0"),
                            ("tritonserver", "bin/tritonserver")):
             if part in words and "-m serving" not in words:
-                found.setdefault(name, pid)
+                found.setdefault(name, process.pid)
     return found
 
 
@@ -320,15 +321,19 @@ def anonymous(root: int) -> float:
     Unlike the proportional set size it does not change when other programs come and go that map the same libraries.
     """
     total = 0
-    for pid in serving.family(root):
-        with contextlib.suppress(OSError):
-            total += int(Path(f"/proc/{pid}/smaps_rollup").read_text().split("Anonymous:")[1].split()[0])
-    return total * 1024 / 1e6
+    for process in serving.family(root):
+        with contextlib.suppress(psutil.Error):
+            total += sum(part.anonymous for part in process.memory_maps())
+    return total / 1e6
 
 
 def descriptors(root: int) -> int:
     """Return the open descriptors of a process and its descendants."""
-    return sum(len(list(Path(f"/proc/{pid}/fd").glob("*"))) for pid in serving.family(root))
+    total = 0
+    for process in serving.family(root):
+        with contextlib.suppress(psutil.Error):
+            total += process.num_fds()
+    return total
 
 
 def shared_memory(root: int) -> float:

@@ -14,13 +14,11 @@ and two networks loaded: bench/scaling.json.
 
 import argparse
 import contextlib
-import http.client
 import io
 import json
 import os
 import platform
 import shutil
-import signal
 import socket
 import statistics
 import subprocess
@@ -28,11 +26,15 @@ import sys
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib import request
 
 import numpy as np
+import psutil
 from PIL import Image
 
 from core import contract, files, processor
+from serving.errors import ServingError
+from serving.started import started
 
 PROJECT = Path(__file__).resolve().parents[1]
 OUTPUT, PLOT, SCALING = Path("bench/serving.json"), Path("docs/serving.png"), Path("bench/scaling.json")
@@ -43,6 +45,7 @@ UPLOADS = {DATA_SET: (224, 75), LARGE: (512, 90)}
 """Side in pixels and JPEG quality of the files that are sent: the data set's own, and an export at full size."""
 CONNECTIONS = (1, 4, 16)
 BOUNDARY = b"bench"
+HEADERS = {"Content-Type": f"multipart/form-data; boundary={BOUNDARY.decode()}"}
 START_SECONDS = 120
 INSTRUCTIONS = ("avx2", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 """What decides how fast the three precisions are, in the words of /proc/cpuinfo."""
@@ -74,11 +77,10 @@ def prepare(folder: Path) -> None:
     import keras
     import tensorflow as tf
 
-    from stages import export
     from stages.common import params
     from stages.data import preprocess
     from stages.networks import custom, resnet50
-    from stages.triton import quantization
+    from stages.triton import quantization, saved_model
 
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
@@ -87,12 +89,12 @@ def prepare(folder: Path) -> None:
     network = custom.build(knobs.train_custom, input_pooling=1)
     network.save(folder / "custom.keras")
     saved = folder / "saved_model"
-    export.save_network(network, SIZE, saved)
+    saved_model.save_network(network, SIZE, saved)
 
     keras.utils.set_random_seed(1)
     base, _ = resnet50.choose_base("none", knobs.train_resnet.bn_momentum)
     second = folder / "saved_resnet50"
-    export.save_network(resnet50.build(knobs.train_resnet, base, False, input_pooling=1), SIZE, second)
+    saved_model.save_network(resnet50.build(knobs.train_resnet, base, False, input_pooling=1), SIZE, second)
 
     pngs = drawn(UPLOADS[LARGE][0], CALIBRATION)
     pixels = np.stack([preprocess.decode(tf.constant(png), SIZE).numpy() for png in pngs])
@@ -111,7 +113,7 @@ def drawn(size: int, count: int) -> list[bytes]:
     """Return so many phantoms of size x size pixels, each class in turn, as PNG files."""
     from stages.data import phantom
 
-    return [phantom.png(phantom.draw(contract.CLASSES[i % 4], i, size).image) for i in range(count)]
+    return [phantom.png(phantom.draw(contract.CLASSES[i % len(contract.CLASSES)], i, size).image) for i in range(count)]
 
 
 def write_onnx(network: Path, path: Path) -> None:
@@ -145,29 +147,24 @@ def write_repository(repository: Path, precision: str, networks: dict[str, Path]
     """
     import openvino as ov
 
-    from stages import export
+    from stages.triton import config, provenance, quantization, saved_model
 
     runtime = {contract.RUNTIME: "openvino", contract.PRECISION: precision}
 
     def finish(name: str, facts: dict) -> None:
-        version = repository / name / "1"
-        config = export.model_config(name, version / export.SAVED_MODEL, 8, facts)
-        (repository / name / "config.pbtxt").write_text(config)
-        (version / export.PROVENANCE).write_text(json.dumps({"files": export.digests(version)}))
+        version = repository / name / contract.VERSION
+        config.write(repository, config.model(name, version / contract.SAVED_MODEL, 8, facts))
+        (version / contract.PROVENANCE).write_text(json.dumps({"files": provenance.digests(version)}))
 
-    export.save_preprocess(SIZE, repository / contract.PREPROCESS / "1" / export.SAVED_MODEL)
+    saved_model.save_preprocess(SIZE, repository / contract.PREPROCESS / contract.VERSION / contract.SAVED_MODEL)
     finish(contract.PREPROCESS, {contract.RUNTIME: "numpy"})
     for network, saved in networks.items():
-        shutil.copytree(saved, repository / network / "1" / export.SAVED_MODEL)
+        version = repository / network / contract.VERSION
+        shutil.copytree(saved, version / contract.SAVED_MODEL)
         if precision == "int8":
-            ov.save_model(int8[network], repository / network / "1" / export.INT8, compress_to_fp16=False)
+            ov.save_model(int8[network], version / quantization.INT8, compress_to_fp16=False)
         finish(network, runtime)
-        ensemble = repository / contract.classifier(network)
-        (ensemble / "1").mkdir(parents=True)
-        (ensemble / "1/.gitkeep").touch()
-        (ensemble / "config.pbtxt").write_text(export.ensemble_config(network, runtime, 8))
-        for name in (network, ensemble.name):
-            (repository / name / export.LABELS).write_text(export.LABELS_TEXT)
+        config.write(repository, config.classifier(network, runtime, 8))
 
 
 def jpeg(png: bytes, quality: int) -> bytes:
@@ -264,29 +261,18 @@ def running(contender: Contender, log: Path):
         contender: to start. log: gets what it prints.
     """
     port = free_port()
-    body = forms(log.parent)[0].read_bytes()
     # The variable is that of our training (stages/__init__.py): the others run as a user would start them.
     inherited = {key: value for key, value in os.environ.items() if key != "TF_ENABLE_ONEDNN_OPTS"}
     environment = inherited | contender.environment | {
         "PORT": str(port), "BENCH_SIZE": str(SIZE), "TF_CPP_MIN_LOG_LEVEL": "3", "BENTOML_DO_NOT_TRACK": "true"}
     command = [word.format(port=port) for word in contender.command]
-    with log.open("wb") as output:
-        start = time.perf_counter()
-        process = subprocess.Popen(command, cwd=PROJECT, env=environment, stdout=output, stderr=subprocess.STDOUT,
-                                   start_new_session=True)
+    upload = request.Request(f"http://127.0.0.1:{port}/predict", forms(log.parent)[0].read_bytes(), HEADERS)
+    start = time.perf_counter()
     try:
-        while not answers(port, body):
-            if process.poll() is not None or time.perf_counter() - start > START_SECONDS:
-                sys.exit(f"{contender.name} does not answer:\n{log.read_text(errors='replace')[-2000:]}")
-            time.sleep(0.02)
-        yield port, process, time.perf_counter() - start
-    finally:
-        process.terminate()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(20)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
+        with started(command, upload, START_SECONDS, log, cwd=PROJECT, env=environment) as process:
+            yield port, process, time.perf_counter() - start
+    except ServingError as error:
+        sys.exit(f"{contender.name} does not answer:\n{error.log}")
 
 
 def free_port() -> int:
@@ -296,18 +282,6 @@ def free_port() -> int:
         return probe.getsockname()[1]
 
 
-def answers(port: int, body: bytes) -> bool:
-    """Say whether POST /predict answers with 200."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
-    try:
-        connection.request("POST", "/predict", body, {"Content-Type": "multipart/form-data; boundary=bench"})
-        return connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
-        return False
-    finally:
-        connection.close()
-
-
 def forms(folder: Path, uploads: str = DATA_SET) -> list[Path]:
     """Return the bodies of requests that prepare() wrote, out of UPLOADS."""
     return sorted((folder / uploads).glob("*.form"))
@@ -315,8 +289,7 @@ def forms(folder: Path, uploads: str = DATA_SET) -> list[Path]:
 
 def drive(port: int, connections: int, seconds: float, bodies: list[Path]) -> dict[str, float]:
     """Upload forms for so many seconds, see load()."""
-    return load(f"http://127.0.0.1:{port}/predict", {"Content-Type": "multipart/form-data; boundary=bench"},
-                bodies, connections, seconds)
+    return load(f"http://127.0.0.1:{port}/predict", HEADERS, bodies, connections, seconds)
 
 
 def load(url: str, headers: dict[str, str], bodies: list[Path], connections: int, seconds: float) -> dict[str, float]:
@@ -335,39 +308,36 @@ def load(url: str, headers: dict[str, str], bodies: list[Path], connections: int
             **{key: found[key] for key in ("p50", "p95", "p99", "errors")}}
 
 
-def family(root: int) -> set[int]:
-    """Return the ids of a process and all its descendants."""
-    parents = {}
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with contextlib.suppress(OSError):
-            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
-    found = {root}
-    while more := {pid for pid, parent in parents.items() if parent in found} - found:
-        found |= more
-    return found
+def family(root: int) -> list[psutil.Process]:
+    """Return a process and all its descendants."""
+    process = psutil.Process(root)
+    return [process, *process.children(recursive=True)]
+
+
+def words(process: psutil.Process) -> str:
+    """Return the command line of a process."""
+    return " ".join(process.cmdline())
 
 
 def memory(root: int) -> float:
     """Return the proportional set size of a process and all its descendants, in MB of 10^6 bytes."""
     total = 0
-    for pid in family(root):
-        with contextlib.suppress(OSError):
-            total += sum(int(line.split()[1]) for line in Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()
-                         if line.startswith("Pss:"))
-    return total * 1024 / 1e6
+    for process in family(root):
+        with contextlib.suppress(psutil.Error):
+            total += process.memory_full_info().pss
+    return total / 1e6
 
 
 def processor_time(root: int) -> dict[str, float]:
-    """Return the seconds that each part of our road has computed for, user and system time together."""
+    """Return the seconds that each part of our server has computed for, user and system time together."""
     parts = {"preprocess_0_0": "preprocess", "custom_0_0": "network", "bin/tritonserver": "Triton", "gunicorn": "page"}
     found = dict.fromkeys(parts.values(), 0.0)
-    for pid in family(root):
-        with contextlib.suppress(OSError):
-            words = Path(f"/proc/{pid}/cmdline").read_text().replace("\0", " ")
-            ticks = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
-            name = next((parts[part] for part in parts if part in words and "-m serving" not in words), None)
+    for process in family(root):
+        with contextlib.suppress(psutil.Error):
+            line, times = words(process), process.cpu_times()
+            name = next((parts[part] for part in parts if part in line and "-m serving" not in line), None)
             if name:
-                found[name] += sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
+                found[name] += times.user + times.system
     return found
 
 

@@ -31,29 +31,36 @@ PREPROCESS = "preprocess"
 """Triton model that turns encoded image bytes into pixels."""
 
 IMAGE_INPUT = "image"
-"""Input of preprocess and of the ensembles: BYTES, shape [batch, 1], one encoded PNG or JPEG each."""
+"""Input of preprocess and of the classifiers: BYTES, shape [batch, 1], one encoded PNG or JPEG each."""
 
 PIXELS = "pixels"
 """Output of preprocess, input of the networks: FP32, shape [batch, size, size, 3], RGB in [0, 1]."""
 
 PROBABILITIES = "probabilities"
-"""Output of the networks and the ensembles: FP32, shape [batch, 4], each row sums to 1."""
+"""Output of the networks and the classifiers: FP32, shape [batch, K] for K classes, each row sums to 1."""
 
 HEATMAPS = "heatmaps"
-"""Second output of the networks and of the ensembles of explain(): FP32, shape [batch, 4, h, w], in [0, 1]: for each
+"""Second output of the networks and of the classifiers of explain(): FP32, shape [batch, K, h, w], in [0, 1]: for each
 class where the network saw it."""
 
+TITLE = "title"
+"""Parameter of the classifiers' Triton configuration: how people call the network."""
+
+RANK = "rank"
+"""Parameter beside it, "0", "1", ...: the order in which people see the networks; the lowest answers when a request
+names none. Older releases have neither."""
+
 DATA_SOURCE = "data_source"
-"""Parameter of the ensembles' Triton configuration: the name of the data set that the network was trained on."""
+"""Parameter of the classifiers' Triton configuration: the name of the data set that the network was trained on."""
 
 REVIEW_THRESHOLD = "review_threshold"
-"""Parameter of the ensembles' Triton configuration: a prediction of lower confidence needs a person's review."""
+"""Parameter of the classifiers' Triton configuration: a prediction of lower confidence needs a person's review."""
 
 TTA_REVIEW_THRESHOLD = "tta_review_threshold"
 """The same for predictions averaged over the image and its mirror image."""
 
 RUNTIME = "runtime"
-"""Parameter of the networks' and the ensembles' Triton configuration: what computes on a CPU, out of RUNTIMES."""
+"""Parameter of the networks' and the classifiers' Triton configuration: what computes on a CPU, out of RUNTIMES."""
 
 RUNTIMES = ("tensorflow", "openvino")
 
@@ -63,12 +70,16 @@ PRECISION = "precision"
 PRECISIONS = ("float32", "bfloat16", "int8")
 
 GOLDEN = "golden"
-"""Parameter of the ensembles' Triton configuration: the answers to imaging.golden's images; in int8 GOLDEN_INT8."""
+"""Parameter of the classifiers' Triton configuration: the answers to imaging.golden's images; in int8 GOLDEN_INT8."""
 
 GOLDEN_INT8 = "golden_int8"
 
 RELEASES = "releases"
-"""Parameter of the ensembles' Triton configuration: the older releases that are served as well, newest first."""
+"""Parameter of the classifiers' Triton configuration: the older releases that are served as well, newest first."""
+
+VERSION, SAVED_MODEL, PROVENANCE, LABELS = "1", "model.savedmodel", "provenance.json", "labels.txt"
+"""Of a model in a model repository: the folder of its version, what that holds, and beside it the names of the classes,
+one a line."""
 
 PHANTOM = "phantom"
 """The value of DATA_SOURCE and of the param prepare.source for synthetic training images."""
@@ -78,7 +89,7 @@ DISCLAIMER = "For research and education only. Not a medical device: do not use 
 
 
 def classifier(network: str) -> str:
-    """Return the name of the Triton ensemble that serves a network: encoded bytes in, probabilities out."""
+    """Return the name of the chain of Triton models that serves a network: encoded bytes in, probabilities out."""
     return f"classify_{network}"
 
 
@@ -89,5 +100,5 @@ def model(classifier: str) -> str | None:
 
 
 def explain(network: str) -> str:
-    """Return the name of the Triton ensemble that explains a network's answer: probabilities and heatmaps."""
+    """Return the name of the chain that explains a network's answer as well: probabilities and heatmaps."""
     return f"explain_{network}"

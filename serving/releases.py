@@ -17,7 +17,6 @@ import datetime
 import fcntl
 import hashlib
 import os
-import re
 import shutil
 import signal
 import sys
@@ -25,7 +24,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from core import contract, files
+from core import contract, files, triton_config
 from serving import snapshot
 from serving.errors import ServingError
 from serving.server import Server
@@ -33,8 +32,6 @@ from serving.server import Server
 CURRENT = "current"
 LOCK = ".lock"
 SCRATCH = ".writing"
-NAME = re.compile(r'\b((?:model_)?name\s*:\s*)"([^"]*)"')
-"""A name in a model's configuration: its own, an ensemble step's, a tensor's."""
 KEEP = 5
 """Releases that are kept, the current one among them."""
 
@@ -101,21 +98,25 @@ def add_older(copy: Path, store: Path, count: int) -> None:
     older = known[-count:][::-1] if count else []
     for release in older:
         own = {model.name for model in snapshot.read(store / release) if contract.RELEASE not in model.name}
-
-        def renamed(found: re.Match, own: set[str] = own, release: str = release) -> str:
-            field, name = found.groups()
-            return f'{field}"{name}{contract.RELEASE}{release}"' if name in own else found.group()
-
         for name in own:
             folder = copy / f"{name}{contract.RELEASE}{release}"
             shutil.copytree(store / release / name, folder)
-            config = folder / "config.pbtxt"
-            config.write_text(NAME.sub(renamed, config.read_text(encoding="utf-8")), encoding="utf-8")
+            rename(folder / triton_config.FILE, {one: f"{one}{contract.RELEASE}{release}" for one in own})
     if older:
-        fact = f'parameters {{ key: "{contract.RELEASES}" value: {{ string_value: "{" ".join(older)}" }} }}\n'
         for network in contract.SERVED:
-            if (config := copy / contract.classifier(network) / "config.pbtxt").exists():
-                config.write_text(config.read_text(encoding="utf-8") + fact, encoding="utf-8")
+            if (path := copy / contract.classifier(network) / triton_config.FILE).exists():
+                config = triton_config.read(path)
+                triton_config.set_parameters(config, {contract.RELEASES: " ".join(older)})
+                triton_config.write(path, config)
+
+
+def rename(path: Path, names: dict[str, str]) -> None:
+    """Give the model of a configuration, and those that it calls, the names that stand for theirs."""
+    config = triton_config.read(path)
+    config.name = names.get(config.name, config.name)
+    for step in config.ensemble_scheduling.step:
+        step.model_name = names.get(step.model_name, step.model_name)
+    triton_config.write(path, config)
 
 
 def publish(repository: Path, store: Path, keep: int = KEEP, older: int = 0) -> str:

@@ -5,7 +5,6 @@ import os
 import re
 import secrets
 import shutil
-import signal
 import socket
 import subprocess
 import tempfile
@@ -13,10 +12,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
+
 from client import Classifier, ClientError
 from core import contract
 from serving import discovery, snapshot
 from serving.errors import ServingError
+from serving.started import kill_group
 
 HOST = "127.0.0.1"
 EXIT_TIMEOUT = 5
@@ -26,6 +28,7 @@ POLL = 0.1
 """Seconds between two looks at a process."""
 
 SHARED_MEMORY = Path("/dev/shm")
+ENDED = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
 LOG_LINES = 12
 CLOSED_APIS = "shared-memory,model-repository,statistics,trace,logging"
 """HTTP APIs that no one here uses; those of older servers have known remote holes."""
@@ -108,7 +111,7 @@ class Server:
             self.networks = sorted(filter(None, map(contract.model, models)))
             if not self.networks:
                 wanted = ", ".join(map(contract.classifier, contract.SERVED))
-                raise ServingError(f"Expected one of the ensembles {wanted}. Received: {', '.join(sorted(models))}.")
+                raise ServingError(f"Expected one of the classifiers {wanted}. Received: {', '.join(sorted(models))}.")
             discovery.lay_out_backends(installation, self._folder / "backends")
             if not discovery.is_native(installation):
                 snapshot.drop_queue_policies(self.copy)
@@ -283,24 +286,18 @@ def free_port(port: int) -> int:
         return probe.getsockname()[1]
 
 
-def kill_group(pid: int) -> None:
-    """KILL every process of a group that is still there."""
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)
-
-
 def parent(pid: int) -> int | None:
     """Return the id of a process's parent; None if the process has ended."""
     try:
-        state, found, *_ = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
+        process = psutil.Process(pid)
+        return None if process.status() in ENDED else process.ppid()
+    except psutil.NoSuchProcess:
         return None
-    return None if state in "ZX" else int(found)
 
 
 def children(pid: int) -> set[int]:
     """Return the ids of a process's children that have not ended."""
-    return {one for one in (int(path.name) for path in Path("/proc").glob("[0-9]*")) if parent(one) == pid}
+    return {one for one in psutil.pids() if parent(one) == pid}
 
 
 def remove_shared_memory(folder: Path) -> None:
@@ -322,13 +319,10 @@ def sweep(work: Path) -> None:
     """Clear away what a killed run left: its Triton, its copy of the repository and its shared memory."""
     for folder in work.iterdir():
         owner = re.match(r"(\d+)-", folder.name)
-        if not owner or Path("/proc", owner.group(1)).exists():
+        if not owner or psutil.pid_exists(int(owner.group(1))):
             continue
-        try:
-            pid = (folder / "triton.pid").read_text()
-            # the number may belong to another program by now
-            if folder.name.encode() in Path("/proc", pid, "cmdline").read_bytes():
-                kill_group(int(pid))
-        except OSError:
-            pass
+        with contextlib.suppress(OSError, ValueError, psutil.Error):
+            triton = psutil.Process(int((folder / "triton.pid").read_text()))
+            if any(folder.name in word for word in triton.cmdline()):  # the number may belong to another program by now
+                kill_group(triton.pid)
         remove_remains(folder)

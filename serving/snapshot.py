@@ -5,30 +5,24 @@ DVC deletes and rewrites model_repository/<name>/1 in place during `dvc repro`, 
 """
 
 import json
-import re
 import shutil
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from core import contract, processor
+from core import contract, processor, triton_config
 from core.files import digest
 from serving.errors import ServingError
 
-SAVED_MODEL = "model.savedmodel"
-PROVENANCE = "provenance.json"
 REPAIR = "Run: dvc repro"
 NEEDS = {"bfloat16": processor.BFLOAT16, "int8": processor.INT8}
 """Precision -> instructions that make it worth while."""
-PRECISION_VALUE = re.compile(rf'(key:\s*"{contract.PRECISION}"\s*value:\s*{{\s*string_value:\s*)"(\w+)"')
-
-QUEUE_POLICY = re.compile(r"^[ \t]*default_queue_policy\s*\{[^{}]*\}[ \t]*\n", re.MULTILINE)
 
 
 @dataclass(frozen=True)
 class Model:
-    """One folder of a repository: its name, the models that its ensemble calls (empty if it is none), label files."""
+    """One folder of a repository: its name, the models that it calls if it is a chain, and its label files."""
 
     name: str
     steps: tuple[str, ...]
@@ -39,22 +33,16 @@ def read(repository: Path) -> list[Model]:
     """Return the models that the configurations of a repository describe, sorted by name.
 
     Raises:
-        ServingError: there is no repository or no configuration in it.
+        ServingError: there is no repository or no configuration in it, or one cannot be read.
     """
-    configs = sorted(repository.glob("*/config.pbtxt"))
-    if not configs:
+    paths = triton_config.paths(repository)
+    if not paths:
         raise ServingError(f"Expected a model repository with <model>/config.pbtxt. Received: {repository}. {REPAIR}")
-    models = []
-    for path in configs:
-        text = re.sub(r"#.*", "", path.read_text(encoding="utf-8"))
-        steps, labels = (_values(text, field) for field in ("model_name", "label_filename"))
-        models.append(Model(path.parent.name, steps, labels))
-    return models
-
-
-def _values(text: str, field: str) -> tuple[str, ...]:
-    """Return every value of a string field in a text-format protobuf, in order and without repeats."""
-    return tuple(dict.fromkeys(re.findall(rf'\b{field}\s*:\s*"([^"]*)"', text)))
+    try:
+        configs = [(path.parent.name, triton_config.read(path)) for path in paths]
+    except triton_config.ConfigError as error:
+        raise ServingError(f"{error} {REPAIR}") from None
+    return [Model(name, triton_config.steps(config), triton_config.labels(config)) for name, config in configs]
 
 
 def require_complete(repository: Path) -> list[Model]:
@@ -83,13 +71,13 @@ def _missing(repository: Path, model: Model, names: set[str]) -> Iterator[str]:
             yield f"{step}, which {model.name} calls"
     versions = [path for path in folder.iterdir() if path.is_dir() and path.name.isdecimal()]
     if not versions:
-        yield f"{model.name}/1"
+        yield f"{model.name}/{contract.VERSION}"
     if model.steps:
         return
     for version in versions:
         for part in ("saved_model.pb", "variables/variables.index", "variables/variables.data-*"):
-            if not any((version / SAVED_MODEL).glob(part)):
-                yield f"{model.name}/{version.name}/{SAVED_MODEL}/{part}"
+            if not any((version / contract.SAVED_MODEL).glob(part)):
+                yield f"{model.name}/{version.name}/{contract.SAVED_MODEL}/{part}"
 
 
 def require_digests(repository: Path) -> int:
@@ -104,7 +92,7 @@ def require_digests(repository: Path) -> int:
         ServingError: a file is missing or differs, or provenance.json cannot be read.
     """
     count = 0
-    for provenance in sorted(repository.glob(f"*/*/{PROVENANCE}")):
+    for provenance in sorted(repository.glob(f"*/*/{contract.PROVENANCE}")):
         for name, expected in _table(provenance).items():
             path = provenance.parent / name
             actual = digest(path) if path.is_file() else "no such file"
@@ -118,15 +106,16 @@ def require_digests(repository: Path) -> int:
 def fit_precision(repository: Path) -> None:
     """Let networks compute in float32 whose precision this processor lacks; print which.
 
-    Only configurations are rewritten, the ensembles' too, where clients read what computes. An int8 network computes
+    Only configurations are rewritten, the classifiers' too, where clients read what computes. An int8 network computes
     with its SavedModel then, whose temperature and golden answers are in the repository as well.
     """
-    for path in sorted(repository.glob("*/config.pbtxt")):
-        text = path.read_text(encoding="utf-8")
-        found = PRECISION_VALUE.search(text)
-        if found and found.group(2) in NEEDS and not processor.has(NEEDS[found.group(2)]):
-            path.write_text(text[: found.start(2)] + "float32" + text[found.end(2) :], encoding="utf-8")
-            print(f"{path.parent.name}: exported for {found.group(2)}, which this processor lacks; served in float32.",
+    for path in triton_config.paths(repository):
+        config = triton_config.read(path)
+        precision = triton_config.parameters(config).get(contract.PRECISION)
+        if precision in NEEDS and not processor.has(NEEDS[precision]):
+            triton_config.set_parameters(config, {contract.PRECISION: "float32"})
+            triton_config.write(path, config)
+            print(f"{path.parent.name}: exported for {precision}, which this processor lacks; served in float32.",
                   file=sys.stderr)
 
 
@@ -136,8 +125,11 @@ def drop_queue_policies(repository: Path) -> None:
     With any of them Triton's batcher is not woken for a request that comes while no instance waits for one; it looks
     again after half a second (Enqueue in src/dynamic_batch_scheduler.cc of triton-inference-server/core, 2.51).
     """
-    for path in sorted(repository.glob("*/config.pbtxt")):
-        path.write_text(QUEUE_POLICY.sub("", path.read_text(encoding="utf-8")), encoding="utf-8")
+    for path in triton_config.paths(repository):
+        config = triton_config.read(path)
+        if config.dynamic_batching.HasField("default_queue_policy"):
+            config.dynamic_batching.ClearField("default_queue_policy")
+            triton_config.write(path, config)
 
 
 def _table(provenance: Path) -> dict[str, str]:

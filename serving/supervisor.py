@@ -17,7 +17,8 @@ from client import ClientError, DeadlineExceeded, ServerBroken, ServerError
 from core import files
 from serving import releases
 from serving.errors import ServingError
-from serving.server import POLL, Server, kill_group
+from serving.server import POLL, Server
+from serving.started import end
 
 CHECK_EVERY = 5.0
 """Seconds between two canary images."""
@@ -54,7 +55,7 @@ class Signals:
 
 
 class Canary(threading.Thread):
-    """Sends a known image through every ensemble from time to time.
+    """Sends a known image through every classifier from time to time.
 
     Triton goes on reporting ready when the process behind a model has died; every request then fails for ever
     (observed on 2.51 after kill -9 of a stub). Only an answer proves that it works.
@@ -224,17 +225,5 @@ def supervise(server: Server, command: list[str], signals: Signals, check_every:
         return 128 + signals.received
     finally:
         if child:
-            end(child)
+            end(child, STOP_TIMEOUT)
         keeper.end()
-
-
-def end(child: subprocess.Popen) -> None:
-    """End a command and whatever it has started in its process group: TERM, wait, KILL."""
-    if child.poll() is None:
-        child.terminate()
-        try:
-            child.wait(STOP_TIMEOUT)
-        except subprocess.TimeoutExpired:
-            print(f"The command did not end within {STOP_TIMEOUT:.0f} s of TERM; killing it.", file=sys.stderr)
-    kill_group(child.pid)
-    child.wait()

@@ -2,19 +2,21 @@
 
 import json
 import re
+import shutil
 from dataclasses import replace
 
 import keras
 import numpy as np
 import pytest
-from docs.results import table
 
 from core import contract, files
 from stages import evaluate, prepare
 from stages.data import dataset
-from stages.reporting import card
-from stages.scoring import calibration, intervals
+from stages.networks.registry import NETWORKS
+from stages.reporting import card, diagrams, tables
+from stages.scoring import answers, calibration, intervals, reports
 from stages.training import fit as training
+from tools.results import table
 
 HISTORY = [{"epoch": 1, "phase": "all"} | {key: 0.5 for key in training.COLUMNS if key not in ("epoch", "phase")}]
 
@@ -23,19 +25,20 @@ def network(seed: int) -> keras.Model:
     keras.utils.set_random_seed(seed)
     pixels = keras.Input((None, None, 3))
     x = keras.layers.GlobalAveragePooling2D()(keras.layers.Conv2D(4, 5, strides=3, activation="relu")(pixels))
-    head = keras.layers.Dense(4, "softmax", kernel_initializer=keras.initializers.RandomNormal(stddev=20.0))
+    wide = keras.initializers.RandomNormal(stddev=20.0)
+    head = keras.layers.Dense(len(contract.CLASSES), "softmax", kernel_initializer=wide)
     return keras.Model(pixels, head(x))
 
 
 def trained(folder) -> None:
     """Put small networks and their reports where training would."""
-    for seed, stage in enumerate(evaluate.MODELS.values()):
-        stage.MODEL.parent.mkdir(exist_ok=True)
-        network(seed).save(stage.MODEL)
-        reports = folder / "reports" / stage.STAGE
-        files.write_text(reports / "history.csv", training.history_csv(HISTORY))
+    for seed, one in enumerate(NETWORKS.values()):
+        one.model.parent.mkdir(exist_ok=True)
+        network(seed).save(one.model)
+        written = folder / "reports" / one.stage
+        files.write_text(written / "history.csv", training.history_csv(HISTORY))
         record = {"parameters": 12345, "weights": "none", "epochs": 7, "best_epoch": 6}
-        files.write_json(reports / "metrics.json", record)
+        files.write_json(written / "metrics.json", record)
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +60,7 @@ def results(workplace) -> dict:
 
 
 def test_every_score_has_an_interval_around_it(results):
-    for name in evaluate.MODELS:
+    for name in NETWORKS:
         one = results[name]
         ranges = one["intervals"]
         assert set(ranges) == set(one) - {"intervals", "temperature", "as_published", "pointing_game", "tta"}
@@ -67,7 +70,7 @@ def test_every_score_has_an_interval_around_it(results):
 
 
 def test_the_decision_is_what_validation_says(workplace, results, tiny):
-    decisions = json.loads((workplace / evaluate.DECISIONS).read_text())
+    decisions = json.loads((workplace / reports.DECISIONS).read_text())
     for name, decision in decisions.items():
         assert results[name]["temperature"] == decision["temperature"]
         assert decision["reached"] == (decision["review_threshold"] < 1)
@@ -77,7 +80,7 @@ def test_the_decision_is_what_validation_says(workplace, results, tiny):
 
 
 def test_averages_with_mirror_images_are_scored_beside_the_others(workplace, results):
-    decisions = json.loads((workplace / evaluate.DECISIONS).read_text())
+    decisions = json.loads((workplace / reports.DECISIONS).read_text())
     text = (workplace / "MODEL_CARD.md").read_text()
     for name, decision in decisions.items():
         one = results[name]["tta"]
@@ -86,7 +89,7 @@ def test_averages_with_mirror_images_are_scored_beside_the_others(workplace, res
     assert "averaged with mirror images" in (workplace / "reports/evaluate/report.txt").read_text()
 
 
-def test_the_mean_of_both_networks_is_scored_beside_them(workplace, results):
+def test_the_mean_of_all_networks_is_scored_beside_them(workplace, results):
     def read(name):
         lines = (workplace / f"reports/evaluate/{name}/predictions.csv").read_text().splitlines()[1:]
         return np.array([[float(one) for one in line.split(",")[3:]] for line in lines])
@@ -99,22 +102,27 @@ def test_the_mean_of_both_networks_is_scored_beside_them(workplace, results):
 
 def test_the_average_with_the_mirror_image_by_hand():
     rows, labels = [], np.array([0, 1])
-    one = evaluate.Answers(rows, labels, np.array([[0.7, 0.1, 0.1, 0.1], [0.25, 0.25, 0.25, 0.25]]))
-    other = evaluate.Answers(rows, labels, np.array([[0.3, 0.5, 0.1, 0.1], [0.25, 0.25, 0.25, 0.25]]))
-    mean = evaluate.averaged([one, other], [1.0, 1.0]).raw
+    one = answers.Answers(rows, labels, np.array([[0.7, 0.1, 0.1, 0.1], [0.25, 0.25, 0.25, 0.25]]))
+    other = answers.Answers(rows, labels, np.array([[0.3, 0.5, 0.1, 0.1], [0.25, 0.25, 0.25, 0.25]]))
+    mean = answers.averaged([one, other], [1.0, 1.0]).raw
     assert mean == pytest.approx(np.array([[0.5, 0.3, 0.1, 0.1], [0.25] * 4]))
     pixels = np.arange(2 * 3 * 4).reshape(2, 3, 4, 1).astype(np.uint8)
-    assert evaluate.mirrored(dataset.Images(pixels, labels)).pixels[1, 2, 0, 0] == pixels[1, 2, 3, 0]
+    assert answers.mirrored(dataset.Images(pixels, labels)).pixels[1, 2, 0, 0] == pixels[1, 2, 3, 0]
 
 
-def test_networks_that_average_anyway_are_not_averaged_again(workplace, tiny, monkeypatch, tmp_path):
-    monkeypatch.chdir(workplace)
-    for name, path in (("REPORTS", "."), ("DECISIONS", "decision.json"), ("CARD", "card.md")):
-        monkeypatch.setattr(evaluate, name, tmp_path / path)
+@pytest.fixture
+def copy(workplace, tmp_path, monkeypatch):
+    """A copy of the workplace, as current folder, in which evaluate may run again."""
+    shutil.copytree(workplace, tmp_path / "copy")
+    monkeypatch.chdir(tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def test_networks_that_average_anyway_are_not_averaged_again(copy, tiny):
     evaluate.main(replace(tiny, evaluate=replace(tiny.evaluate, bootstrap=0, average_flip=True)))
-    assert "tta" not in json.loads((tmp_path / "metrics.json").read_text())["custom"]
-    assert "tta_review_threshold" not in json.loads((tmp_path / "decision.json").read_text())["custom"]
-    assert "Averaged with the mirror image" not in (tmp_path / "card.md").read_text()
+    assert "tta" not in json.loads(reports.SCORES.read_text())["custom"]
+    assert "tta_review_threshold" not in json.loads(reports.DECISIONS.read_text())["custom"]
+    assert "Averaged with the mirror image" not in evaluate.CARD.read_text()
 
 
 def test_predictions_and_scores_are_those_after_temperature(workplace, results):
@@ -132,42 +140,42 @@ def test_the_published_test_counts_its_duplicates(workplace, results):
     assert "intervals" in published and "as published" in (workplace / "reports/evaluate/report.txt").read_text()
 
 
-def test_without_duplicates_or_bootstrap_there_is_neither(workplace, tiny, monkeypatch, tmp_path):
-    monkeypatch.chdir(workplace)
-    monkeypatch.setattr(evaluate, "REPORTS", tmp_path)
-    monkeypatch.setattr(evaluate, "DECISIONS", tmp_path / "decision.json")
-    monkeypatch.setattr(evaluate, "CARD", tmp_path / "card.md")
-    monkeypatch.setattr(evaluate, "DUPLICATES", "empty")
-    dataset.write_manifest(dataset.FOLDER / "empty.csv", [])
+def test_without_duplicates_or_bootstrap_there_is_neither(copy, tiny, capsys):
+    dataset.write_manifest(dataset.FOLDER / "test_duplicates.csv", [])
     evaluate.main(replace(tiny, evaluate=replace(tiny.evaluate, bootstrap=0)))
-    one = json.loads((tmp_path / "metrics.json").read_text())["custom"]
+    one = json.loads(reports.SCORES.read_text())["custom"]
     assert "as_published" not in one and "intervals" not in one
-    assert "No intervals were computed" in (tmp_path / "card.md").read_text()
+    assert "No intervals were computed" in evaluate.CARD.read_text()
+    printed = capsys.readouterr().out
+    assert f"custom: accuracy {one['accuracy']:.3f}, macro F1" in printed and "MODEL_CARD.md." in printed
 
 
 def test_figures_and_tables_are_written(workplace):
     names = {"predictions.csv", "roc.csv", "reliability.csv", "risk_coverage.csv", "confusion.png", "roc.png",
-             "reliability.png", "risk_coverage.png", "failures.png", "learning_curves.png"}
-    for name in evaluate.MODELS:
+             "reliability.png", "risk_coverage.png", "learning_curves.png"}
+    for name in NETWORKS:
         assert {path.name for path in (workplace / "reports/evaluate" / name).iterdir()} == names
-    both = workplace / "reports/evaluate" / contract.ENSEMBLE
-    assert {path.name for path in both.iterdir()} == names - {"learning_curves.png"}
+    ensemble = workplace / "reports/evaluate" / contract.ENSEMBLE
+    assert {path.name for path in ensemble.iterdir()} == names - {"learning_curves.png"}
+    shown = {str(path.relative_to(workplace / "data/shown/evaluate")) for path in (workplace / "data").rglob("*.png")
+             if "shown/evaluate" in str(path)}
+    assert shown == {f"{name}/failures.png" for name in contract.SERVED}
 
 
 def test_a_csv_keeps_whole_numbers_whole():
-    text = evaluate.columns_csv({"images": np.array([2, 10]), "risk": np.array([0.25, 1 / 3])}, 2)
+    text = tables.columns_csv({"images": np.array([2, 10]), "risk": np.array([0.25, 1 / 3])}, 2)
     assert text == "images,risk\n2,0.25\n10,0.33\n"
 
 
-def test_the_worst_errors_are_the_surest():
+def test_the_most_confident_errors_come_first():
     probabilities = np.array([[0.6, 0.4, 0, 0], [0.9, 0.1, 0, 0], [0.2, 0.8, 0, 0], [1, 0, 0, 0]])
-    assert evaluate.worst_errors(np.array([1, 1, 0, 0]), probabilities).tolist() == [1, 2, 0]
-    assert evaluate.worst_errors(np.array([1, 1, 0, 0]), probabilities, limit=1).tolist() == [1]
+    assert answers.most_confident_errors(np.array([1, 1, 0, 0]), probabilities, limit=9).tolist() == [1, 2, 0]
+    assert answers.most_confident_errors(np.array([1, 1, 0, 0]), probabilities, limit=1).tolist() == [1]
 
 
 def test_no_errors_make_a_figure_too(tmp_path):
     images = dataset.Images(np.zeros((4, 8, 8, 1), np.uint8), np.arange(4))
-    evaluate.write_failures(tmp_path / "failures.png", "title", images, np.eye(4))
+    diagrams.failures(images, np.eye(4), "title", tmp_path / "failures.png")
     assert (tmp_path / "failures.png").stat().st_size > 1000
 
 
@@ -176,7 +184,7 @@ def written(folder) -> dict:
     def read(name):
         return json.loads((folder / "reports" / name).read_text())
 
-    runs = {name: read(f"{stage.STAGE}/metrics.json") for name, stage in evaluate.MODELS.items()}
+    runs = {name: read(f"{one.stage}/metrics.json") for name, one in NETWORKS.items()}
     return {"data": read("prepare/data.json"), "runs": runs, "results": read("evaluate/metrics.json"),
             "decisions": read("evaluate/decision.json")}
 
@@ -229,4 +237,11 @@ def test_the_card_says_when_no_threshold_was_found(workplace):
 
 def test_what_was_decided_is_said():
     decision = calibration.decide(np.zeros(4, int), np.tile([0.2, 0.6, 0.1, 0.1], (4, 1)), 0.02)
-    assert "every image needs a review" in evaluate.decision_text(decision)
+    assert "every image needs a review" in tables.decision_text(decision)
+
+
+def test_a_third_network_joins_the_card_without_an_edit(workplace):
+    facts = written(workplace)
+    facts["runs"]["third"] = facts["runs"]["custom"]
+    text = card.card(**facts)
+    assert "All networks saw the train split only" in text and "the mean of what all networks answer" in text

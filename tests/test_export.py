@@ -1,12 +1,11 @@
 """What Triton gets: configurations from signatures, versions that are whole, checked and replaced as one."""
 
 import json
-import re
 import resource
 import shutil
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import keras
 import numpy as np
@@ -14,12 +13,16 @@ import pytest
 import tensorflow as tf
 import yaml
 
-from core import contract, files
+from core import contract, files, triton_config
 from imaging import golden
-from stages import export, prepare, train_custom
+from stages import export, prepare
 from stages.common import command
 from stages.data import dataset, preprocess
-from stages.scoring import calibration
+from stages.layers import answer
+from stages.networks.registry import NETWORKS
+from stages.scoring import calibration, reports
+from stages.triton import config as configuration
+from stages.triton import provenance, saved_model
 from tests.conftest import PROJECT
 
 DECISIONS = {"custom": {"temperature": 1.5, "average_flip": True, "review_threshold": 0.7},
@@ -35,9 +38,9 @@ RELIABILITY = "images,confidence,accuracy\n1,0.4000,0.0000\n3,0.9000,1.0000\n"
 def served(name: str, pixels) -> np.ndarray:
     """Return what the trained network answers to pixels, with what evaluate decided."""
     if name == contract.ENSEMBLE:
-        sides = [served(one, pixels) for one in contract.NETWORKS]
-        return calibration.with_temperature(np.mean(sides, axis=0), DECISIONS[name]["temperature"])
-    trained = keras.models.load_model(export.MODELS[name].MODEL, compile=False)
+        parts = [served(one, pixels) for one in NETWORKS]
+        return calibration.with_temperature(np.mean(parts, axis=0), DECISIONS[name]["temperature"])
+    trained = NETWORKS[name].load()
     plain = trained(pixels).numpy()
     if DECISIONS[name]["average_flip"]:
         plain = (plain + trained(np.array(pixels)[:, :, ::-1]).numpy()) / 2
@@ -51,16 +54,16 @@ def workplace(tiny, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         prepare.main(tiny)
-        for seed, (name, stage) in enumerate(export.MODELS.items()):
-            network(seed).save(_made(stage.MODEL))
-            files.write_json(folder / "reports" / stage.STAGE / "metrics.json", {"network": name})
-        files.write_json(export.DECISIONS, DECISIONS)
+        for seed, (name, one) in enumerate(NETWORKS.items()):
+            network(seed).save(_made(one.model))
+            files.write_json(folder / "reports" / one.stage / "metrics.json", {"network": name})
+        files.write_json(reports.DECISIONS, DECISIONS)
         for name in contract.SERVED:
-            files.write_text(export.REPORTS / name / "predictions.csv", PREDICTIONS)
-            files.write_text(export.REPORTS / name / "reliability.csv", RELIABILITY)
-        files.write_json(export.REPORTS / "metrics.json", {name: {"accuracy": 0.5} for name in contract.SERVED})
+            files.write_text(reports.REPORTS / name / "predictions.csv", PREDICTIONS)
+            files.write_text(reports.REPORTS / name / "reliability.csv", RELIABILITY)
+        files.write_json(reports.SCORES, {name: {"accuracy": 0.5} for name in contract.SERVED})
         export.main(tiny)
-    (folder / "params.yaml").write_text(yaml.safe_dump(_plain(tiny)))
+    (folder / "params.yaml").write_text(yaml.safe_dump(asdict(tiny)))
     return folder
 
 
@@ -69,18 +72,12 @@ def _made(path):
     return path
 
 
-def _plain(knobs):
-    from dataclasses import asdict
-
-    return asdict(knobs)
-
-
 def network(seed: int) -> keras.Model:
     keras.utils.set_random_seed(seed)
     pixels = keras.Input((None, None, 3))
     x = keras.layers.Conv2D(4, 3, strides=4)(pixels)
     x = keras.layers.Dropout(0.5)(keras.layers.GlobalAveragePooling2D()(x))
-    return keras.Model(pixels, keras.layers.Dense(4, "softmax")(x))
+    return keras.Model(pixels, keras.layers.Dense(len(contract.CLASSES), "softmax")(x))
 
 
 @pytest.fixture
@@ -96,23 +93,42 @@ def contents(folder):
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
-def test_the_repository_holds_what_the_ensembles_need(workplace):
+def config(folder, name: str) -> triton_config.ModelConfig:
+    """Return a model's configuration."""
+    return triton_config.read(folder / export.REPOSITORY / name / triton_config.FILE)
+
+
+def parameters(folder, name: str) -> dict[str, str]:
+    """Return the parameters of a model's configuration."""
+    return triton_config.parameters(config(folder, name))
+
+
+def test_the_repository_holds_what_the_classifiers_need(workplace):
+    chains = [*map(contract.classifier, contract.SERVED), *map(contract.explain, contract.NETWORKS)]
     names = sorted(path.name for path in (workplace / export.REPOSITORY).iterdir())
-    assert names == sorted([contract.PREPROCESS, *contract.SERVED, *map(contract.classifier, contract.SERVED),
-                            *map(contract.explain, contract.NETWORKS)])
-    assert not any(path.name.startswith(".") for path in (workplace / export.REPOSITORY).rglob("*"))
+    assert names == sorted([contract.PREPROCESS, *contract.SERVED, *chains])
+    hidden = {str(path.relative_to(workplace / export.REPOSITORY))
+              for path in (workplace / export.REPOSITORY).rglob("*") if path.name.startswith(".")}
+    assert hidden == {f"{name}/1/.gitkeep" for name in chains}  # without a file DVC would lose the folder
 
 
 @pytest.mark.parametrize("name", [contract.PREPROCESS, *contract.SERVED])
 def test_configurations_agree_with_signatures(workplace, name):
-    folder = workplace / export.REPOSITORY / name
-    text = (folder / "config.pbtxt").read_text()
-    signature = tf.saved_model.load(str(folder / "1" / export.SAVED_MODEL)).signatures["serving_default"]
+    folder, found = workplace / export.REPOSITORY / name, config(workplace, name)
+    signature = tf.saved_model.load(str(folder / "1" / contract.SAVED_MODEL)).signatures["serving_default"]
     specs = {**signature.structured_input_signature[1], **signature.structured_outputs}
-    blocks = re.findall(r'name: "(\w+)"\n    data_type: (\w+)\n    dims: \[ ([\d, ]+) \]', text)
-    assert {key: (kind, dims) for key, kind, dims in blocks} == {
-        key: (export.TRITON_TYPES[spec.dtype], ", ".join(map(str, spec.shape[1:]))) for key, spec in specs.items()}
-    assert 'backend: "tensorflow"' in text and "KIND_CPU count: 1" in text and "max_batch_size: 4" in text
+    assert {one.name: (one.data_type, list(one.dims)) for one in (*found.input, *found.output)} == {
+        key: (configuration.TYPES[spec.dtype], list(spec.shape[1:])) for key, spec in specs.items()}
+    assert found.backend == "tensorflow" and found.max_batch_size == 4
+    (group,) = found.instance_group
+    assert (group.kind, group.count) == (group.KIND_CPU, 1)
+    assert found.dynamic_batching.default_queue_policy == configuration.QUEUE
+    assert list(found.dynamic_batching.preferred_batch_size) == [1] * (name == contract.PREPROCESS)
+
+
+def test_a_configuration_says_at_its_top_that_edits_are_lost(workplace):
+    text = (workplace / export.REPOSITORY / "custom/config.pbtxt").read_text()
+    assert text.startswith("# Generated by stages/export.py")
 
 
 def test_labels_are_the_class_list(workplace):
@@ -121,19 +137,27 @@ def test_labels_are_the_class_list(workplace):
         assert tuple(labels.split()) == contract.CLASSES
 
 
-def test_the_ensemble_is_a_linear_chain_and_names_its_data(workplace):
-    text = (workplace / export.REPOSITORY / "classify_custom" / "config.pbtxt").read_text()
-    assert re.findall(r'model_name: "(\w+)"', text) == [contract.PREPROCESS, "custom"]
-    assert f'key: "{contract.DATA_SOURCE}"' in text and f'string_value: "{contract.PHANTOM}"' in text
-    assert f'key: "{contract.REVIEW_THRESHOLD}"' in text and 'string_value: "0.700000"' in text
+def test_a_classifier_is_a_linear_chain_and_names_its_data(workplace):
+    assert triton_config.steps(config(workplace, "classify_custom")) == (contract.PREPROCESS, "custom")
+    facts = parameters(workplace, "classify_custom")
+    assert facts[contract.DATA_SOURCE] == contract.PHANTOM and facts[contract.REVIEW_THRESHOLD] == "0.700000"
+
+
+def test_classifiers_say_how_people_call_their_networks_and_in_which_order(workplace):
+    shown = [(facts[contract.TITLE], facts[contract.RANK]) for facts in
+             (parameters(workplace, contract.classifier(name)) for name in contract.SERVED)]
+    assert shown == [("Custom CNN", "0"), ("ResNet-50", "1"), ("Both networks, averaged", "2")]
+
+
+def test_the_mean_of_three_networks_is_not_called_both(monkeypatch):
+    monkeypatch.setitem(NETWORKS, "third", NETWORKS["custom"])
+    assert export.titles()[contract.ENSEMBLE] == {contract.TITLE: "All networks, averaged", contract.RANK: "3"}
 
 
 @pytest.mark.parametrize("name", contract.SERVED)
-def test_network_and_ensemble_say_alike_what_computes(workplace, name):
-    texts = [(workplace / export.REPOSITORY / one / "config.pbtxt").read_text()
-             for one in (name, contract.classifier(name))]
-    pattern = r'key: "(runtime|precision)"\n  value: { string_value: "(\w+)" }'
-    found = [dict(re.findall(pattern, text)) for text in texts]
+def test_network_and_classifier_say_alike_what_computes(workplace, name):
+    found = [{key: value for key, value in parameters(workplace, one).items()
+              if key in (contract.RUNTIME, contract.PRECISION)} for one in (name, contract.classifier(name))]
     served = json.loads((workplace / export.REPOSITORY / name / "1/provenance.json").read_text())["decision"]["served"]
     assert found == [{"runtime": "openvino", "precision": served["precision"]}] * 2
 
@@ -141,8 +165,7 @@ def test_network_and_ensemble_say_alike_what_computes(workplace, name):
 @pytest.mark.parametrize("name", contract.SERVED)
 def test_the_golden_answers_are_the_trained_networks(workplace, monkeypatch, name):
     monkeypatch.chdir(workplace)
-    text = (export.REPOSITORY / contract.classifier(name) / "config.pbtxt").read_text()
-    known = golden.from_text(re.search(r'key: "golden"\n  value: { string_value: "([^"]+)"', text).group(1))
+    known = golden.from_text(parameters(workplace, contract.classifier(name))[contract.GOLDEN])
     pixels = np.stack([preprocess.decode(tf.constant(one), 64).numpy() for one in golden.images()])
     assert np.allclose(known, served(name, pixels), atol=1e-5)
 
@@ -152,15 +175,14 @@ def test_int8_on_request_is_stored_beside_the_float_model_with_its_own_golden_an
     version = copy / export.REPOSITORY / "custom/1"
     assert (version / "openvino.int8/model.bin").is_file() and (version / "model.savedmodel/saved_model.pb").is_file()
     assert "openvino.int8/model.xml" in json.loads((version / "provenance.json").read_text())["files"]
-    assert 'key: "golden_int8"' in (copy / export.REPOSITORY / "classify_custom/config.pbtxt").read_text()
+    assert contract.GOLDEN_INT8 in parameters(copy, "classify_custom")
 
 
 def test_tensorflow_on_request_writes_nothing_for_openvino(copy, tiny):
     export.main(replace(tiny, export=replace(tiny.export, runtime="tensorflow")))
-    text = (copy / export.REPOSITORY / "custom/config.pbtxt").read_text()
-    assert 'string_value: "tensorflow"' in text and "precision" not in text
+    assert parameters(copy, "custom") == {contract.RUNTIME: "tensorflow"}
     assert not (copy / export.REPOSITORY / "custom/1/openvino.int8").exists()
-    assert "numpy" not in (copy / export.REPOSITORY / "preprocess/config.pbtxt").read_text()
+    assert not parameters(copy, contract.PREPROCESS)
 
 
 def test_bytes_to_probabilities_without_keras(workplace, monkeypatch):
@@ -168,22 +190,22 @@ def test_bytes_to_probabilities_without_keras(workplace, monkeypatch):
     rows = dataset.read_manifest("test")[:3]
     encoded = tf.constant([[(dataset.FOLDER / row.path).read_bytes()] for row in rows])
     load = lambda name: tf.saved_model.load(  # noqa: E731
-        str(export.REPOSITORY / name / "1" / export.SAVED_MODEL)).signatures["serving_default"]
+        str(export.REPOSITORY / name / "1" / contract.SAVED_MODEL)).signatures["serving_default"]
     got = load("custom")(pixels=load("preprocess")(image=encoded)["pixels"])["probabilities"]
     pixels = next(iter(dataset.batches(dataset.load("test", 64), 3)))[0]
     assert np.allclose(got, served("custom", pixels), atol=1e-5)
 
 
 def test_weights_are_stored_once(workplace):
-    saved = workplace / export.REPOSITORY / "custom/1" / export.SAVED_MODEL
+    saved = workplace / export.REPOSITORY / "custom/1" / contract.SAVED_MODEL
     stored = saved / "variables/variables.data-00000-of-00001"
     weights = 4 * network(0).count_params()
     assert weights <= stored.stat().st_size < 1.5 * weights + 2000
 
 
 def test_weights_are_stored_in_the_order_of_the_network(workplace):
-    trained = keras.models.load_model(workplace / train_custom.MODEL, compile=False)
-    saved = workplace / export.REPOSITORY / "custom/1" / export.SAVED_MODEL
+    trained = keras.models.load_model(workplace / NETWORKS["custom"].model, compile=False)
+    saved = workplace / export.REPOSITORY / "custom/1" / contract.SAVED_MODEL
     stored = tf.train.load_checkpoint(str(saved / "variables/variables"))
     for index, weight in enumerate(trained.weights):
         found = stored.get_tensor(f"weights/{index}/.ATTRIBUTES/VARIABLE_VALUE")
@@ -191,11 +213,8 @@ def test_weights_are_stored_in_the_order_of_the_network(workplace):
 
 
 def test_the_threshold_of_averages_is_served_where_there_is_one(workplace):
-    served = {name: (workplace / export.REPOSITORY / contract.classifier(name) / "config.pbtxt").read_text()
-              for name in contract.NETWORKS}
-    assert contract.TTA_REVIEW_THRESHOLD not in served["custom"]
-    found = re.search(rf'"{contract.TTA_REVIEW_THRESHOLD}"\s*value: {{ string_value: "([\d.]+)"', served["resnet50"])
-    assert 0.9 <= float(found[1]) <= 1
+    assert contract.TTA_REVIEW_THRESHOLD not in parameters(workplace, "classify_custom")
+    assert 0.9 <= float(parameters(workplace, "classify_resnet50")[contract.TTA_REVIEW_THRESHOLD]) <= 1
 
 
 def test_provenance_travels_with_the_version(workplace):
@@ -207,24 +226,27 @@ def test_provenance_travels_with_the_version(workplace):
     assert facts["test_diagrams"]["confusion"] == [[2, 0, 0, 1], [0, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
     assert facts["test_diagrams"]["reliability"][1] == {"images": 3, "confidence": 0.9, "accuracy": 1.0}
     assert facts["params"]["prepare"]["image_size"] == 64 and facts["git_revision"]
-    assert facts["files"] == {name: value for name, value in export.digests(folder).items() if "provenance" not in name}
+    digests = provenance.digests(folder)
+    assert facts["files"] == {name: value for name, value in digests.items() if "provenance" not in name}
 
 
-def test_a_mismatch_fails_and_leaves_the_previous_version(copy, tiny):
+def test_a_mismatch_fails_and_leaves_the_previous_version(copy, tiny, monkeypatch):
     before = contents(copy / export.REPOSITORY)
+    save = saved_model.save_network
+
+    def save_another(trained, size, folder, decision):
+        save(network(8), size, folder, decision)
+        return answer.explained(trained, decision["average_flip"], decision["temperature"])
+
+    monkeypatch.setattr(saved_model, "save_network", save_another)
     with pytest.raises(command.StageError, match="within 1e-30.*a difference of.*Nothing was replaced"):
-        noisy = replace(tiny, export=replace(tiny.export, tolerance=1e-30))
-        network(9).save(train_custom.MODEL)
-        spoiled = export.save_network
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(export, "save_network", lambda one, *rest: spoiled(network(8), *rest))
-            export.main(noisy)
+        export.main(replace(tiny, export=replace(tiny.export, tolerance=1e-30)))
     assert contents(copy / export.REPOSITORY) == before and not list((copy / ".export").iterdir())
 
 
 def test_a_full_disk_is_one_message_and_leaves_the_previous_version(copy):
     before = contents(copy / export.REPOSITORY)
-    network(7).save(train_custom.MODEL)
+    network(7).save(NETWORKS["custom"].model)
     # A limit on the size of any written file acts as a full disk does: write() fails half-way.
     run = subprocess.run(
         [sys.executable, "-B", "-c", "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN); "
@@ -236,7 +258,7 @@ def test_a_full_disk_is_one_message_and_leaves_the_previous_version(copy):
 
 
 def test_exporting_again_replaces_the_version(copy, tiny):
-    network(7).save(train_custom.MODEL)
+    network(7).save(NETWORKS["custom"].model)
     before = (copy / export.REPOSITORY / "custom" / "1" / "provenance.json").read_text()
     export.main(tiny)
     assert (copy / export.REPOSITORY / "custom" / "1" / "provenance.json").read_text() != before

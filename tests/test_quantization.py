@@ -5,11 +5,10 @@ import openvino as ov
 import pytest
 
 from core import contract
-from stages import export
 from stages.data import dataset
 from stages.networks import custom
 from stages.scoring import calibration
-from stages.triton import quantization
+from stages.triton import quantization, saved_model
 
 SIZE = 64
 GOOD = {"images": 488, "same_class": 1.0, "largest_difference": 0.0, "macro_f1": 0.98, "float32_macro_f1": 0.98}
@@ -22,7 +21,7 @@ def saved(defaults, tmp_path_factory):
 
     keras.utils.set_random_seed(3)
     folder = tmp_path_factory.mktemp("quantization") / "saved"
-    export.save_network(custom.build(defaults.train_custom, 1), SIZE, folder)
+    saved_model.save_network(custom.build(defaults.train_custom, 1), SIZE, folder)
     return folder
 
 
@@ -31,7 +30,7 @@ def images() -> dataset.Images:
     """1,000 different pictures of coarse grey patches."""
     patches = np.random.default_rng(5).integers(0, 256, (1000, 8, 8, 1), dtype=np.uint8)
     pixels = np.repeat(patches.repeat(SIZE // 8, axis=1).repeat(SIZE // 8, axis=2), 3, axis=3)
-    return dataset.Images(pixels, np.arange(1000) % 4)
+    return dataset.Images(pixels, np.arange(1000) % len(contract.CLASSES))
 
 
 def plain(saved, pixels) -> np.ndarray:

@@ -5,8 +5,8 @@ import pytest
 from sklearn import metrics
 
 from core import contract
-from stages import evaluate
 from stages.data.dataset import Row
+from stages.reporting import tables
 from stages.scoring import scores
 
 LABELS = np.array([0, 0, 1, 1, 2, 2, 3, 3])
@@ -108,6 +108,6 @@ def test_roc_curves_rise_from_left_to_right():
 
 def test_predictions_name_no_source_file():
     rows = [Row("images/ab/abcd.png", "glioma", 0, "ab" * 32, "glioma/Jane Doe.png")]
-    header, line = evaluate.predictions_csv(rows, PROBABILITIES[:1]).splitlines()
+    header, line = tables.predictions_csv(rows, PROBABILITIES[:1]).splitlines()
     assert header == "digest,actual,predicted,glioma,meningioma,notumor,pituitary"
     assert line == "abababababababab,glioma,glioma,0.775000,0.075000,0.075000,0.075000"

@@ -13,18 +13,19 @@ from pathlib import Path
 
 import pytest
 
-from core import processor
+from core import processor, triton_config
 from serving import __main__ as command
-from serving import discovery, server, snapshot, supervisor
+from serving import discovery, releases, server, snapshot
 from serving.errors import ServingError
+from serving.started import end, started
 
 NETWORK = 'name: "custom"\nbackend: "tensorflow"\noutput [{ name: "p" label_filename: "labels.txt" }]\n'
-ENSEMBLE = 'name: "classify_custom"\nplatform: "ensemble"\nensemble_scheduling { step [{ model_name: "custom" }] }\n'
+CHAIN = 'name: "classify_custom"\nplatform: "ensemble"\nensemble_scheduling { step [{ model_name: "custom" }] }\n'
 
 
 @pytest.fixture
 def repository(tmp_path):
-    """The files of a network and its ensemble, with nothing in them."""
+    """The files of a network and its classifier, with nothing in them."""
     root = tmp_path / "model_repository"
     saved = root / "custom" / "1" / "model.savedmodel"
     for path in (saved / "variables" / "variables.index", saved / "variables" / "variables.data-00000-of-00001"):
@@ -34,7 +35,7 @@ def repository(tmp_path):
     (root / "custom" / "config.pbtxt").write_text(NETWORK)
     (root / "custom" / "labels.txt").write_text("a\nb\n")
     (root / "classify_custom" / "1").mkdir(parents=True)
-    (root / "classify_custom" / "config.pbtxt").write_text(ENSEMBLE)
+    (root / "classify_custom" / "config.pbtxt").write_text(CHAIN)
     digest = hashlib.sha256(b"graph").hexdigest()
     table = {"files": {"model.savedmodel/saved_model.pb": digest}}
     (root / "custom" / "1" / "provenance.json").write_text(json.dumps(table))
@@ -68,7 +69,7 @@ def test_a_missing_part_is_named_with_the_command_that_makes_it(repository, part
 
 
 @pytest.mark.parametrize(("old", "new", "message"), [('"custom"', '"other"', "other, which classify_custom calls")])
-def test_an_ensemble_needs_its_steps(repository, old, new, message):
+def test_a_chain_needs_its_steps(repository, old, new, message):
     config = repository / "classify_custom" / "config.pbtxt"
     config.write_text(config.read_text().replace(old, new))
     with pytest.raises(ServingError, match=message):
@@ -80,6 +81,34 @@ def test_every_model_needs_a_version_folder(repository, name):
     (repository / name / "1").rename(repository / name / "new")
     with pytest.raises(ServingError, match=f"{name}/1"):
         snapshot.require_complete(repository)
+
+
+def test_a_configuration_that_cannot_be_read_is_named_with_the_place(repository):
+    (repository / "custom" / "config.pbtxt").write_text('name: "custom"\nbackends: "tensorflow"\n')
+    with pytest.raises(ServingError, match="custom/config.pbtxt. Received: 2:.*backends.*dvc repro"):
+        snapshot.require_complete(repository)
+
+
+def test_queue_policies_go_and_all_else_stays(repository):
+    path = repository / "custom" / "config.pbtxt"
+    batching = "dynamic_batching {{ preferred_batch_size: [ 1 ] {} }}"
+    policy = "default_queue_policy { max_queue_size: 64 }"
+    path.write_text(f"# a {{comment}}\n{NETWORK}{batching.format(policy)}")
+    snapshot.drop_queue_policies(repository)
+    changed = triton_config.read(path)
+    path.write_text(NETWORK + batching.format(""))
+    assert changed == triton_config.read(path)
+
+
+def test_in_an_older_release_models_get_new_names_and_tensors_keep_theirs(tmp_path):
+    path = tmp_path / "config.pbtxt"
+    path.write_text('name: "classify_custom" input { name: "custom" } ensemble_scheduling { step { '
+                    'model_name: "custom" input_map { key: "custom" value: "custom" } } }')
+    releases.rename(path, {"custom": "custom.1", "classify_custom": "classify_custom.1"})
+    config = triton_config.read(path)
+    assert (config.name, config.input[0].name, triton_config.steps(config)) == (
+        "classify_custom.1", "custom", ("custom.1",))
+    assert config.ensemble_scheduling.step[0].input_map == {"custom": "custom"}
 
 
 def test_no_repository_at_all(tmp_path):
@@ -182,26 +211,37 @@ def test_remains_of_a_dead_run_are_swept_and_those_of_a_living_stay(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == [f"{os.getpid()}-abc"] and not region.exists()
 
 
-def test_a_command_that_ignores_term_is_killed_with_its_children(monkeypatch):
-    monkeypatch.setattr(supervisor, "STOP_TIMEOUT", 0.3)
+def test_a_command_that_ignores_term_is_killed_with_its_children():
     script = "trap '' TERM; sleep 300 & echo $!; wait; wait"
     child = subprocess.Popen(["sh", "-c", script], start_new_session=True, stdout=subprocess.PIPE, text=True)
     grandchild = int(child.stdout.readline())
-    supervisor.end(child)
+    end(child, 0.3)
     child.stdout.close()
     # KILL has been sent to a process that nobody here can wait for: it dies soon, not at once.
     deadline = time.monotonic() + 10
-    while is_alive(grandchild) and time.monotonic() < deadline:
+    while server.parent(grandchild) and time.monotonic() < deadline:
         time.sleep(0.02)
-    assert not is_alive(grandchild)
+    assert server.parent(grandchild) is None
 
 
-def is_alive(pid: int) -> bool:
-    """Return whether a process exists and is more than a zombie."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().split()[2] != "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return False
+SITE = [sys.executable, "-m", "http.server", "--bind", "127.0.0.1"]
+
+
+def test_what_is_started_answers_and_ends_with_the_block(tmp_path):
+    port = server.free_port(0)
+    with started([*SITE, str(port)], f"http://127.0.0.1:{port}/", 30, tmp_path / "log", cwd=tmp_path) as process:
+        assert process.poll() is None
+    assert process.returncode is not None and "GET /" in (tmp_path / "log").read_text()
+
+
+@pytest.mark.parametrize(("command", "happened"), [
+    ([sys.executable, "-c", "raise SystemExit('no luck')"], "exit code 1"), (["sleep", "60"], "no answer")])
+def test_what_never_answers_is_ended_and_its_last_words_are_kept(tmp_path, command, happened):
+    url = f"http://127.0.0.1:{server.free_port(0)}/"
+    with pytest.raises(ServingError, match=f"Received: {happened}") as caught, \
+            started(command, url, 30 if "exit" in happened else 0.2, tmp_path / "log"):
+        pytest.fail("it has not answered")
+    assert "no luck" in caught.value.log or happened == "no answer"
 
 
 class Refusal(Exception):
@@ -252,17 +292,16 @@ def test_the_backend_refuses_numpy_2_only_where_it_breaks(backend, core, numpy, 
 def test_all_stubs_together_use_no_more_threads_than_cores(runtimes, tmp_path, monkeypatch, cores, stubs, threads):
     monkeypatch.setattr(runtimes, "available_cores", lambda: cores)
     for name in range(stubs):
-        (tmp_path / str(name)).mkdir()
-        (tmp_path / str(name) / "config.pbtxt").write_text(NETWORK)
-    (tmp_path / "classify").mkdir()
-    (tmp_path / "classify" / "config.pbtxt").write_text(ENSEMBLE)
-    assert runtimes.thread_counts({}, tmp_path) == (threads, 1)
+        (tmp_path / str(name) / "1/model.savedmodel").mkdir(parents=True)
+        (tmp_path / str(name) / "1/model.savedmodel/saved_model.pb").touch()
+    (tmp_path / "classify/1").mkdir(parents=True)
+    assert runtimes.thread_counts({"name": "0"}, tmp_path) == (threads, 1)
 
 
-def test_instances_count_as_stubs(runtimes, tmp_path):
-    (tmp_path / "custom").mkdir()
-    (tmp_path / "custom" / "config.pbtxt").write_text(NETWORK + "instance_group [{ kind: KIND_CPU count: 3 }]")
-    assert runtimes.count_stubs(tmp_path) == 3
+def test_instances_count_as_stubs(runtimes, repository):
+    instances = [{"kind": "KIND_CPU", "count": 3}]
+    assert runtimes.count_stubs({"name": "custom", "instance_group": instances}, repository) == 3
+    assert runtimes.count_stubs({"name": "other", "instance_group": instances}, repository) == 4
 
 
 def test_the_parameters_of_the_native_backend_set_the_threads(runtimes, tmp_path):

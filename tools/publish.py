@@ -19,8 +19,7 @@ from core import contract, files
 
 PROJECT = Path(__file__).resolve().parents[1]
 HERE = PROJECT / "published"
-ENSEMBLES = contract.classifier("custom"), contract.explain("custom")
-MODELS = (contract.PREPROCESS, "custom", *ENSEMBLES)
+MODELS = (contract.PREPROCESS, "custom", contract.classifier("custom"), contract.explain("custom"))
 FACTS = ("params.yaml", "MODEL_CARD.md", "reports/prepare", "reports/train_custom", "reports/train_resnet",
          "reports/evaluate", "reports/export")
 REMOTE = "published"
@@ -62,9 +61,6 @@ def copy_models(run: Path, target: Path) -> None:
     with files.replacing(target) as new:
         for name in MODELS:
             shutil.copytree(run / "model_repository" / name, new / name)
-        # DVC keeps no empty folders, and an ensemble without a version folder does not load.
-        for name in ENSEMBLES:
-            (new / name / "1" / ".gitkeep").touch()
 
 
 def store(target: Path) -> None:

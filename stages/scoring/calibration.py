@@ -18,10 +18,10 @@ DIGITS = 6
 
 
 def with_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarray:
-    """Return softmax(log p / temperature): float64 [n, 4].
+    """Return softmax(log p / temperature): float64 [n, K].
 
     Args:
-        probabilities: float [n, 4]; below answer.TINIEST they count as that.
+        probabilities: float [n, K]; below answer.TINIEST they count as that.
         temperature: above 1 less sure, below 1 surer; the order of the classes stays (Guo et al. 2017,
             arXiv:1706.04599, section 4.2, with log p for the logits, from which it differs by a constant).
     """
@@ -33,7 +33,7 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
     Args:
         labels: int [n] of the validation split.
-        probabilities: float [n, 4] of the network.
+        probabilities: float [n, K] of the network.
     """
     once = np.ones((1, len(labels)))
 
@@ -47,7 +47,7 @@ def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
 
 
 def risk_coverage(confidence: np.ndarray, correct: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Return how often a network errs on its surest answers (El-Yaniv & Wiener 2010, JMLR 11, section 2).
+    """Return how often a network errs on its most confident answers (El-Yaniv & Wiener 2010, JMLR 11, section 2).
 
     Args:
         confidence: float [n], the highest probability.
@@ -102,7 +102,7 @@ def review(labels: np.ndarray, probabilities: np.ndarray, threshold: float, weig
 
     Args:
         labels: int [n].
-        probabilities: float [n, 4] after the temperature.
+        probabilities: float [n, K] after the temperature.
         threshold: accepted is a highest probability >= threshold; the rest goes to a person.
         weights: float [b, n], see stages/scoring/scores.py.
 
@@ -122,7 +122,7 @@ def decide(labels: np.ndarray, probabilities: np.ndarray, accepted_error: float)
 
     Args:
         labels: int [n].
-        probabilities: float [n, 4] of the network.
+        probabilities: float [n, K] of the network.
         accepted_error: wanted error rate of the answers that no person looks at.
 
     Returns:

@@ -2,9 +2,9 @@
 
 The pointing game (Zhang et al. 2016, arXiv:1608.00507, section 4.2): a hit is a heatmap of the true class whose peak
 lies in the tumour or as near to it as half a cell of the map, which cannot tell places apart that are closer. `chance`
-is the share of places that would be a hit. A map that depends on what the network has learned misses once its weights
-are drawn anew (Adebayo et al. 2018, arXiv:1810.03292, section 3). The phantoms are new ones: none was trained or tested
-on.
+is the fraction of places that would be a hit. A map that depends on what the network has learned misses once its
+weights are drawn anew (Adebayo et al. 2018, arXiv:1810.03292, section 3). The phantoms are new ones: none was trained
+or tested on.
 """
 
 import keras
@@ -18,7 +18,7 @@ from stages.layers import answer
 
 PER_CLASS = 30
 SEED = 7
-TUMOURS = ("glioma", "meningioma", "pituitary")
+TUMOURS = tuple(label for label in contract.CLASSES if label != contract.HEALTHY)
 BATCH = 16
 
 
@@ -31,7 +31,7 @@ def game(network: keras.Model, size: int, average_flip: bool) -> dict[str, float
         average_flip: see answer.answer.
 
     Returns:
-        images, how many; hits, a share of them; hits_with_random_weights; chance.
+        images, how many; hits, a fraction of them; hits_with_random_weights; chance.
     """
     drawn = [(index, phantom.draw(label, phantom.phantom_seed(SEED, label, number), size))
              for index, label in enumerate(contract.CLASSES) if label in TUMOURS for number in range(PER_CLASS)]
@@ -54,7 +54,7 @@ def maps(network: keras.Model, pixels: np.ndarray, labels: np.ndarray, average_f
 
 
 def score(seen: np.ndarray, masks: np.ndarray) -> tuple[float, float]:
-    """Return the share of heatmaps that hit, and the share that would by chance.
+    """Return the fraction of heatmaps that hit, and the fraction that would by chance.
 
     Args:
         seen: float32 [n, h, w]; a map without any value misses.

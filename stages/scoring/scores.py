@@ -1,7 +1,7 @@
 """Predictions -> numbers. Loads no model and draws nothing.
 
 Every score is computed for many weightings of the images at once: row b of `weights` says how often each image counts.
-A row of ones gives the score itself, a bootstrap's rows give its interval (intervals.py): one road for both.
+A row of ones gives the score itself, a bootstrap's rows give its interval (intervals.py): computed the same way.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ def scores(labels: np.ndarray, probabilities: np.ndarray) -> dict:
 
     Args:
         labels: int [n], indices into contract.CLASSES, each class at least once.
-        probabilities: float [n, 4], rows sum to 1.
+        probabilities: float [n, K], rows sum to 1.
 
     Returns:
         what `measure` returns, as floats, and for each class the number of `images`.
@@ -43,7 +43,7 @@ def measure(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) 
 
     Args:
         labels: int [n], indices into contract.CLASSES.
-        probabilities: float [n, 4], rows sum to 1.
+        probabilities: float [n, K], rows sum to 1.
         weights: float [b, n], how often each image counts; a class without weight gets NaN areas.
 
     Returns:
@@ -74,7 +74,7 @@ def ratio(above: np.ndarray, below: np.ndarray) -> np.ndarray:
 
 
 def confusions(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Return a confusion matrix for each row of weights: float [b, 4, 4], true classes in rows."""
+    """Return a confusion matrix for each row of weights: float [b, K, K], true classes in rows."""
     count = len(contract.CLASSES)
     cells = np.eye(count**2)[labels * count + probabilities.argmax(axis=1)]
     return (weights @ cells).reshape(-1, count, count)
@@ -84,10 +84,10 @@ def from_confusion(counts: np.ndarray) -> dict[str, np.ndarray]:
     """Return what depends on the predicted classes only.
 
     Args:
-        counts: float [b, 4, 4], true classes in rows.
+        counts: float [b, K, K], true classes in rows.
 
     Returns:
-        precision, recall, specificity and f1: float [b, 4] in [0, 1].
+        precision, recall, specificity and f1: float [b, K] in [0, 1].
     """
     hits, actual, predicted = np.diagonal(counts, axis1=1, axis2=2), counts.sum(axis=2), counts.sum(axis=1)
     negatives = counts.sum(axis=(1, 2))[:, None] - actual
@@ -100,7 +100,7 @@ def from_confusion(counts: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def areas(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
-    """Return each class's areas against the rest: roc_auc and pr_auc, float [b, 4], NaN without both sorts of images.
+    """Return each class's areas against the rest: roc_auc and pr_auc, float [b, K], NaN without both sorts of images.
 
     roc_auc is Fawcett 2006 (doi:10.1016/j.patrec.2005.10.010), section 7; pr_auc is the average precision, without
     interpolation between its steps (Davis & Goadrich 2006, doi:10.1145/1143844.1143874).
@@ -138,7 +138,7 @@ def probabilistic(labels: np.ndarray, probabilities: np.ndarray, weights: np.nda
 
     Args:
         labels: int [n].
-        probabilities: float [n, 4].
+        probabilities: float [n, K].
         weights: float [b, n].
 
     Returns:
@@ -173,7 +173,7 @@ def reliability(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, np.n
 
     Args:
         labels: int [n].
-        probabilities: float [n, 4].
+        probabilities: float [n, K].
 
     Returns:
         arrays [BINS]: images (int), and the bin's mean confidence and accuracy (float, NaN for an empty bin).
@@ -187,7 +187,7 @@ def reliability(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, np.n
 
 
 def confusion(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
-    """Count images by true class (rows) and predicted class (columns): int [4, 4]."""
+    """Count images by true class (rows) and predicted class (columns): int [K, K]."""
     return metrics.confusion_matrix(labels, probabilities.argmax(axis=1), labels=range(len(contract.CLASSES)))
 
 
@@ -196,7 +196,7 @@ def roc_curves(labels: np.ndarray, probabilities: np.ndarray, points: int = 101)
 
     Args:
         labels: int [n].
-        probabilities: float [n, 4].
+        probabilities: float [n, K].
         points: number of false positive rates.
 
     Returns:

@@ -16,6 +16,8 @@ import openvino as ov
 from openvino import opset13 as ops
 
 from core import contract, processor
+from imaging import golden
+from stages.common.params import Export
 from stages.data import dataset
 from stages.layers import answer
 from stages.scoring import calibration, scores
@@ -29,6 +31,8 @@ INT8_SAME_CLASS = 0.995
 INT8_F1_FALL = 0.002
 BFLOAT16_SAME_CLASS = 0.999
 BFLOAT16_DIFFERENCE = 0.01
+INT8 = "openvino.int8/model.xml"
+"""In a version's folder; serving/backends/tensorflow/runtimes.py reads it there."""
 HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
 
 
@@ -42,6 +46,39 @@ class Measured:
     review_threshold: float
 
 
+@dataclass(frozen=True)
+class Served:
+    """How a version is served: a record, parameters of Triton's configuration that say what computes, those with golden
+    answers of its own, and the review threshold that it needs (else 0)."""
+
+    record: dict
+    runtime: dict[str, str]
+    golden: dict[str, str]
+    review_threshold: float
+
+
+def served(version: Path, splits: dict[str, dataset.Images], pixels: np.ndarray, params: Export,
+           accepted_error: float) -> Served:
+    """Choose what computes a new version, and write its int8 form into it if that is chosen.
+
+    Args:
+        version: the folder, with a SavedModel.
+        splits: see measured().
+        pixels: float32 [n, size, size, 3] in [0, 1], of the golden images.
+        params: runtime and precision.
+        accepted_error: see calibration.review_threshold.
+    """
+    runtime = {contract.RUNTIME: params.runtime}
+    if params.runtime != "openvino":
+        return Served({**runtime, "precision": "float32"}, runtime, {}, 0.0)
+    found, answers = measured(version / contract.SAVED_MODEL, splits, params.precision, accepted_error), {}
+    if found.precision == "int8":
+        ov.save_model(found.model, version / INT8, compress_to_fp16=False)
+        answers[contract.GOLDEN_INT8] = golden.to_text(predict(found.model, pixels, "int8"))
+    return Served({**runtime, **found.record}, runtime | {contract.PRECISION: found.precision}, answers,
+                  found.review_threshold)
+
+
 def quantized(saved_model: Path, pixels: np.ndarray) -> ov.Model:
     """Return the int8 form of a SavedModel.
 
@@ -50,7 +87,7 @@ def quantized(saved_model: Path, pixels: np.ndarray) -> ov.Model:
     products that AVX2 keeps in 16 bits do not overflow (OpenVINO's "saturation issue").
 
     Args:
-        saved_model: with the signature of stages/export.py.
+        saved_model: with the signature of saved_model.save_network.
         pixels: float32 [n, size, size, 3] in [0, 1], typical images.
     """
     import nncf  # takes seconds, and only export needs it
@@ -75,7 +112,7 @@ def with_temperature(model: ov.Model, temperature: float) -> ov.Model:
 
 
 def predict(model: ov.Model, pixels: np.ndarray, precision: str) -> np.ndarray:
-    """Return the probabilities float32 [n, 4] for pixels float32 [n, size, size, 3], computed one by one as served.
+    """Return the probabilities float32 [n, K] for pixels float32 [n, size, size, 3], computed one by one as served.
 
     Args:
         model: of a SavedModel or quantized().
@@ -95,11 +132,11 @@ def agreement(labels: np.ndarray, wanted: np.ndarray, got: np.ndarray) -> dict[s
 
     Args:
         labels: int [n].
-        wanted: float [n, 4], in float32.
-        got: float [n, 4].
+        wanted: float [n, K], in float32.
+        got: float [n, K].
 
     Returns:
-        images, n; same_class, a share; largest_difference of a probability; macro_f1 and float32_macro_f1.
+        images, n; same_class, a fraction; largest_difference of a probability; macro_f1 and float32_macro_f1.
     """
     return {
         "images": len(labels),
@@ -162,7 +199,7 @@ def measured(saved_model: Path, splits: dict[str, dataset.Images], wanted: str, 
     """Compare the precisions that a SavedModel may be served with.
 
     Args:
-        saved_model: with the signature of stages/export.py.
+        saved_model: with the signature of saved_model.save_network.
         splits: "train", for the scales of int8; "validation", which decides; "test", which reports.
         wanted: param export.precision.
         accepted_error: see calibration.review_threshold.

@@ -9,9 +9,10 @@ import time
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
-from core import contract
+from core import contract, triton_config
 from imaging import golden
 from serving.errors import ServingError
 from serving.server import Server, children
@@ -22,7 +23,7 @@ from webapp import health
 def stub(server: Server, model: str) -> int:
     """Return the process id of a model's stub."""
     return next(pid for pid in children(server.pid)
-                if f"{model}_0_0".encode() in Path(f"/proc/{pid}/cmdline").read_bytes())
+                if any(f"{model}_0_0" in word for word in psutil.Process(pid).cmdline()))
 
 
 def kill_stub(server: Server) -> None:
@@ -72,9 +73,11 @@ def test_a_fault_is_seen_within_seconds(repository, fault):
 def wrong_numbers(repository: Path, folder: Path):
     """A repository whose custom network was exported with other answers than it gives."""
     shutil.copytree(repository, folder)
-    path = folder / contract.classifier("custom") / "config.pbtxt"
-    wrong = "; ".join(["0.0 1.0 0.0 0.0"] * len(golden.DISCS))  # the class that it takes them for least
-    path.write_text(path.read_text() + f'parameters {{ key: "golden" value: {{ string_value: "{wrong}" }} }}\n')
+    path = folder / contract.classifier("custom") / triton_config.FILE
+    config = triton_config.read(path)
+    wrong = ["0.0 1.0 0.0 0.0"] * len(golden.DISCS)  # the class that it takes them for least
+    triton_config.set_parameters(config, {contract.GOLDEN: "; ".join(wrong)})
+    triton_config.write(path, config)
     yield folder
 
 
@@ -85,7 +88,7 @@ def test_wrong_numbers_are_not_served(repository, tmp_path):
 
 def test_wrong_numbers_are_noticed_while_serving(repository, tmp_path, monkeypatch):
     monkeypatch.setattr(Server, "check", lambda *_arguments, **_options: None)  # the start lets them pass
-    healthy = pytest.raises(pytest.fail.Exception, match="not healthy")  # from published(), which waits for it
+    healthy = pytest.raises(ServingError, match="no answer")  # from published(), which waits for it
     with wrong_numbers(repository, tmp_path / "models") as broken, Server(broken) as server, healthy, \
             published(server.url):
         pass

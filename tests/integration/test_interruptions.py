@@ -9,6 +9,7 @@ import sys
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 
 from core import files
@@ -27,14 +28,8 @@ def state(folder: Path) -> dict[str, str]:
 
 def runs(stage: str, folder: Path) -> bool:
     """Return whether a stage is at work in a folder."""
-    for process in Path("/proc").glob("[0-9]*"):
-        try:
-            words = (process / "cmdline").read_bytes().split(b"\0")
-            if b"stages." + stage.encode() in words and (process / "cwd").resolve() == folder:
-                return True
-        except OSError:
-            continue
-    return False
+    at_work = (process.info for process in psutil.process_iter(["cmdline", "cwd"]))
+    return any(f"stages.{stage}" in (one["cmdline"] or ()) and one["cwd"] == str(folder) for one in at_work)
 
 
 def test_killed_in_every_stage_the_pipeline_goes_on_and_ends_the_same(phantom_road, repository, tmp_path):

@@ -1,7 +1,6 @@
 """Requests that wait for a network: how long, how many, and that none is forgotten."""
 
 import os
-import re
 import signal
 import time
 from collections import Counter
@@ -14,7 +13,7 @@ from tritonclient.http import InferenceServerClient, InferInput
 from tritonclient.utils import InferenceServerException
 
 import client
-from core import contract
+from core import contract, triton_config
 from serving.server import Server
 from tests.support.repository import MAX_BATCH_SIZE, SIZE
 
@@ -65,8 +64,8 @@ def test_triton_serves_without_queue_policies_and_the_repository_keeps_them(repo
     for model in (contract.PREPROCESS, *contract.NETWORKS):
         batching = triton.get_model_config(model)["dynamic_batching"]
         assert not any(batching.get("default_queue_policy", {}).values()), model
-        text = (repository / model / "config.pbtxt").read_text()
-        assert re.search(r"default_queue_policy \{[^}]*max_queue_size: 64", text)
+        exported = triton_config.read(repository / model / triton_config.FILE)
+        assert exported.dynamic_batching.default_queue_policy.max_queue_size == 64
     triton.close()
 
 

@@ -16,11 +16,12 @@ from urllib import request
 
 import pytest
 
-from core import contract
+from core import contract, triton_config
 from serving import releases, snapshot
 from serving.errors import ServingError
+from serving.started import started
 from tests.support import repository as small
-from tests.support.site import COMMAND, ROOT, ask, form, predict, wait_until_healthy
+from tests.support.site import COMMAND, ROOT, ask, form, predict
 
 OTHER = small.FACTS | {contract.DATA_SOURCE: "other"}
 
@@ -38,9 +39,10 @@ def bad(repository, tmp_path):
     """A repository with right digests that answers its golden images wrongly."""
     folder = tmp_path / "bad"
     shutil.copytree(repository, folder)
-    config = folder / contract.classifier("custom") / "config.pbtxt"
-    wrong = "; ".join(["1.0 0.0 0.0 0.0", "0.0 1.0 0.0 0.0"] * 2)
-    config.write_text(config.read_text() + f'parameters {{ key: "golden" value: {{ string_value: "{wrong}" }} }}\n')
+    path = folder / contract.classifier("custom") / triton_config.FILE
+    config = triton_config.read(path)
+    triton_config.set_parameters(config, {contract.GOLDEN: "; ".join(["1.0 0.0 0.0 0.0", "0.0 1.0 0.0 0.0"] * 2)})
+    triton_config.write(path, config)
     return folder
 
 
@@ -51,21 +53,16 @@ def serving(store, log):
         address = f"127.0.0.1:{free.getsockname()[1]}"
     words = [sys.executable, "-m", "serving", "--repository", str(store), "--http-port", "0",
              "--log-file", str(log.with_suffix(".triton")), "--", *COMMAND]
-    with log.open("w") as output, subprocess.Popen(words, cwd=ROOT, env=os.environ | {"BIND": address},
-                                                   stderr=output) as process:
-        try:
-            wait_until_healthy(address, process, 60)
-            yield address, process
-        finally:
-            process.terminate()
+    with started(words, f"http://{address}/health", 60, log, cwd=ROOT, env=os.environ | {"BIND": address}) as process:
+        yield address, process
 
 
 def wait_for(log, text, seconds=30.0):
     """Return the seconds until the log says something; fail if it never does."""
-    started = time.monotonic()
-    while time.monotonic() - started < seconds:
+    begun = time.monotonic()
+    while time.monotonic() - begun < seconds:
         if text in log.read_text():
-            return time.monotonic() - started
+            return time.monotonic() - begun
         time.sleep(0.05)
     pytest.fail(f"no {text!r} in {log.read_text()}")
 
@@ -73,9 +70,9 @@ def wait_for(log, text, seconds=30.0):
 def test_publish_and_rollback_under_load_lose_and_mix_nothing(repository, other, bad, scans, tmp_path):
     store, log, seen = tmp_path / "releases", tmp_path / "log", []
     first = releases.publish(repository, store)
-    started = time.monotonic()
+    begun = time.monotonic()
     with serving(store, log) as (site, _):
-        start = time.monotonic() - started
+        start = time.monotonic() - begun
         ended = threading.Event()
 
         def load() -> None:

@@ -16,7 +16,7 @@ from tritonclient.http import InferenceServerClient, InferInput
 
 import client
 from client import __main__ as command
-from core import contract
+from core import contract, triton_config
 from imaging import decode
 from serving.errors import ServingError
 from serving.server import SHARED_MEMORY, Server
@@ -138,7 +138,8 @@ def test_a_batch_of_images_in_one_request(server, directly, scans):
 def test_the_server_describes_itself(classifier):
     assert classifier.is_live()
     assert classifier.models() == dict.fromkeys(contract.SERVED, True)
-    assert classifier.describe("custom") == FACTS | RUNTIMES["custom"]
+    shown = {contract.TITLE: "Custom CNN", contract.RANK: "0"}
+    assert classifier.describe("custom") == FACTS | RUNTIMES["custom"] | shown
 
 
 def test_dangerous_interfaces_are_closed(server):
@@ -298,10 +299,14 @@ def answers(server, first, scan):
 
 
 def rename_output(copy):
-    config = copy / "custom" / "config.pbtxt"
-    config.write_text(config.read_text().replace('name: "probabilities"', 'name: "scores"'))
-    ensemble = copy / "classify_custom" / "config.pbtxt"
-    ensemble.write_text(ensemble.read_text().replace('key: "probabilities"', 'key: "scores"'))
+    for name in ("custom", "classify_custom"):
+        path = copy / name / triton_config.FILE
+        config = triton_config.read(path)
+        if chain := config.ensemble_scheduling.step:
+            chain[1].output_map["scores"] = chain[1].output_map.pop("probabilities")
+        else:
+            next(output for output in config.output if output.name == "probabilities").name = "scores"
+        triton_config.write(path, config)
 
 
 def swap_labels(copy):

@@ -1,6 +1,8 @@
 """A small model repository for tests, written by the real export: two tiny untrained networks at 32 x 32 pixels."""
 
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from core import contract
@@ -15,36 +17,25 @@ RUNTIMES = {contract.PREPROCESS: {contract.RUNTIME: "numpy"},
 
 
 def write(folder: Path, first_seed: int = 0, facts: dict[str, str] = FACTS) -> None:
-    """Write preprocess, the networks and their ensembles, as export does.
+    """Write preprocess, the networks and their classifiers, as export does.
 
     Args:
         folder: is made.
         first_seed: of the networks' weights.
         facts: what clients may ask of the networks.
     """
-    from core import files
     from stages import export
-    from stages.layers import answer
+    from stages.triton import config, saved_model
 
-    _finish(folder / contract.PREPROCESS, lambda saved: export.save_preprocess(SIZE, saved))
     networks = {name: _network(seed) for seed, name in enumerate(contract.NETWORKS, start=first_seed)}
-    together = answer.together([answer.answer(network, average_flip=False) for network in networks.values()])
-    for network in contract.SERVED:
-        if network in networks:
-            _finish(folder / network, lambda saved, one=networks[network]: export.save_network(one, SIZE, saved))
-        else:
-            _finish(folder / network, lambda saved: export.save_function(
-                together, (contract.PROBABILITIES,), list(networks.values()), SIZE, saved))
-        known = facts | RUNTIMES[network]
-        ensembles = {contract.classifier(network): export.ensemble_config(network, known, MAX_BATCH_SIZE)}
-        if network in networks:
-            shape = export.map_shape(folder / network / export.VERSION / export.SAVED_MODEL)
-            ensembles[contract.explain(network)] = export.ensemble_config(network, {}, MAX_BATCH_SIZE, shape)
-        for name, config in ensembles.items():
-            (folder / name / export.VERSION).mkdir(parents=True)
-            files.write_text(folder / name / "config.pbtxt", config)
-        for name in (network, *ensembles):
-            files.write_text(folder / name / export.LABELS, export.LABELS_TEXT)
+    decisions = dict.fromkeys(contract.SERVED, saved_model.UNDECIDED)
+    _finish(folder, contract.PREPROCESS, lambda saved: saved_model.save_preprocess(SIZE, saved))
+    _finish(folder, contract.ENSEMBLE, lambda saved: saved_model.save_ensemble(networks, SIZE, saved, decisions))
+    for name, network in networks.items():
+        saved = _finish(folder, name, partial(saved_model.save_network, network, SIZE))
+        config.write(folder, config.classifier(name, {}, MAX_BATCH_SIZE, saved_model.map_shape(saved)))
+    for name, shown in export.titles().items():
+        config.write(folder, config.classifier(name, facts | shown | RUNTIMES[name], MAX_BATCH_SIZE))
 
 
 def _network(seed: int):
@@ -56,17 +47,17 @@ def _network(seed: int):
     pixels = keras.Input((SIZE, SIZE, 3), name=contract.PIXELS)
     features = layers.Conv2D(16, 16, strides=8, activation="tanh", kernel_initializer=normal(stddev=0.1))(pixels)
     averages = layers.GlobalAveragePooling2D()(features)
-    return keras.Model(pixels, layers.Dense(4, "softmax", kernel_initializer=normal(stddev=3.0))(averages))
+    head = layers.Dense(len(contract.CLASSES), "softmax", kernel_initializer=normal(stddev=3.0))
+    return keras.Model(pixels, head(averages))
 
 
-def _finish(target: Path, save) -> None:
-    """Write a model's version, its configuration and the digests of its files."""
-    from core import files
-    from stages import export
+def _finish(repository: Path, name: str, save: Callable[[Path], object]) -> Path:
+    """Write a model's version, its configuration and the digests of its files; return the SavedModel."""
+    from stages.triton import config, provenance
 
-    version = target / export.VERSION
-    save(version / export.SAVED_MODEL)
-    files.write_text(target / "config.pbtxt",
-                     export.model_config(target.name, version / export.SAVED_MODEL, MAX_BATCH_SIZE,
-                                         RUNTIMES[target.name]))
-    (version / "provenance.json").write_text(json.dumps({"files": export.digests(version)}))
+    version = repository / name / contract.VERSION
+    saved = version / contract.SAVED_MODEL
+    save(saved)
+    config.write(repository, config.model(name, saved, MAX_BATCH_SIZE, RUNTIMES[name]))
+    (version / contract.PROVENANCE).write_text(json.dumps({"files": provenance.digests(version)}))
+    return saved

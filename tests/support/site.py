@@ -5,16 +5,15 @@ import io
 import json
 import os
 import socket
-import subprocess
 import sys
-import time
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 from urllib3.filepost import encode_multipart_formdata
+
+from serving.started import started
 
 ROOT = Path(__file__).parents[2]
 COMMAND = [sys.executable, "-m", "gunicorn", "-c", "webapp/gunicorn.conf.py", "webapp:create_app()"]
@@ -31,23 +30,8 @@ def published(triton: str, settings: dict[str, str] | None = None):
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     environment = os.environ | {"BIND": address, "TRITON_URL": triton} | (settings or {})
-    with subprocess.Popen(COMMAND, env=environment, cwd=ROOT) as process:
-        try:
-            wait_until_healthy(address, process)
-            yield address
-        finally:
-            process.terminate()
-
-
-def wait_until_healthy(site: str, process: subprocess.Popen, seconds: float = 30.0) -> None:
-    """Return when /health says 200; fail if gunicorn ends or takes too long (pytest shows its output)."""
-    deadline = time.monotonic() + seconds
-    while process.poll() is None and time.monotonic() < deadline:
-        with suppress(OSError):
-            if ask(site, "GET", "/health")[0] == 200:
-                return
-        time.sleep(0.1)
-    pytest.fail(f"gunicorn is not healthy: exit code {process.poll()} after at most {seconds:.0f} s")
+    with started(COMMAND, f"http://{address}/health", 30, env=environment, cwd=ROOT):
+        yield address
 
 
 def ask(site: str, method: str, path: str, body: bytes = b"", headers: dict | None = None) -> tuple:

@@ -6,7 +6,6 @@ As model.py, it imports nothing of this project from outside its folder.
 import importlib
 import os
 import queue
-import re
 from collections.abc import Callable
 from pathlib import Path
 
@@ -30,15 +29,14 @@ def available_cores() -> int:
     return cores if quota == "max" else max(1, min(cores, int(quota) // int(period)))
 
 
-def count_stubs(repository: Path) -> int:
-    """Return how many processes of this backend serve a model repository, read from the configurations; at least 1."""
-    count = 0
-    for path in repository.glob("*/config.pbtxt"):
-        text = path.read_text(encoding="utf-8")
-        if re.search(r'^\s*backend\s*:\s*"tensorflow"', text, re.MULTILINE):
-            found = re.search(r"instance_group.*?\bcount\s*:\s*(\d+)", text, re.DOTALL)
-            count += int(found.group(1)) if found else 1
-    return max(1, count)
+def count_stubs(config: dict, repository: Path) -> int:
+    """Return how many processes serve a model repository: one for each other model with a SavedModel, and the model's.
+
+    Args:
+        config: the model's configuration. repository: its folder and those of the others.
+    """
+    others = {path.parents[2].name for path in repository.glob("*/*/*/saved_model.pb")} - {config.get("name")}
+    return len(others) + sum(int(group.get("count", 1)) for group in config.get("instance_group") or [{}])
 
 
 def parameter(config: dict, name: str, default: str) -> str:
@@ -68,7 +66,7 @@ def thread_counts(config: dict, repository: Path) -> tuple[int, int]:
     Raises:
         pb_utils.TritonModelException: a parameter is no whole number above 0.
     """
-    share = max(1, available_cores() // count_stubs(repository))
+    share = max(1, available_cores() // count_stubs(config, repository))
     counts = []
     for name, default in (("TF_NUM_INTRA_THREADS", share), ("TF_NUM_INTER_THREADS", 1)):
         text = parameter(config, name, str(default))
