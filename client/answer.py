@@ -144,11 +144,11 @@ def review_threshold(facts: Mapping[str, str], tta: bool = False) -> float | Non
 
 
 @cache
-def columns(place: Place) -> dict[str, Column]:
-    """Return the fields that a place shows, by name, in the model's order."""
+def columns(place: Place | None = None) -> dict[str, Column]:
+    """Return the fields that a place shows, or those of all places, by name, in the model's order."""
     declared = {name: one for name, field in Answer.model_fields.items() for one in field.metadata
                 if isinstance(one, Column)}
-    return {name: one for name, one in declared.items() if place in one.places}
+    return {name: one for name, one in declared.items() if place is None or place in one.places}
 
 
 def heads() -> tuple[str, ...]:
