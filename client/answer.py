@@ -97,7 +97,7 @@ class Answer(BaseModel):
     data_source: Annotated[str | None, Column("Trained on", places=("file", "report"), unknown="unknown data")] = Field(
         description="The data set that the network was trained on.")
     warnings: tuple[str, ...] = Field(description="What a person should know of the file, in sentences.")
-    disclaimer: str = Field(contract.DISCLAIMER, json_schema_extra={"const": contract.DISCLAIMER},
+    disclaimer: str = Field(default=contract.DISCLAIMER, json_schema_extra={"const": contract.DISCLAIMER},
                             description="Goes with every answer.")
 
     @classmethod

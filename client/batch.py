@@ -121,11 +121,9 @@ def classified(paths: list[Path], classifier: Classifier, model: str, facts: dic
     Raises:
         ClientError: the server gives no answer.
     """
-    found: list[bytes | Answer | Exception] = [content(path) for path in paths]
-    readable = [index for index, one in enumerate(found) if isinstance(one, bytes)]
-    answers = answered([found[index] for index in readable], classifier, model)
-    for index, answer in zip(readable, answers, strict=True):
-        found[index] = answer
+    contents = [content(path) for path in paths]
+    answers = iter(answered([one for one in contents if isinstance(one, bytes)], classifier, model))
+    found = [next(answers) if isinstance(one, bytes) else one for one in contents]
     same = {"model": model, "disclaimer": contract.DISCLAIMER, "data_source": facts.get(contract.DATA_SOURCE, "")}
     return [dict.fromkeys(COLUMNS, "") | same | {"file": str(path)} | filled(one)
             for path, one in zip(paths, found, strict=True)]

@@ -59,9 +59,9 @@ def schemas() -> dict[str, dict]:
     """Return the shapes of the answers by name."""
     prediction = example()
     status = {"enum": ["ok", "unavailable"]}
-    predicted = {"success": {"const": True}, **FIELDS, "request_id": REQUEST_ID}
-    explained = {"explained_class": CLASS,
-                 "heatmap": {"type": "array", "items": {"type": "array", "items": PROBABILITY}}}
+    predicted: dict[str, dict] = {"success": {"const": True}, **FIELDS, "request_id": REQUEST_ID}
+    explained: dict[str, dict] = {
+        "explained_class": CLASS, "heatmap": {"type": "array", "items": {"type": "array", "items": PROBABILITY}}}
     return {
         "Prediction": record(prediction, **predicted),
         "Batch": record(
@@ -142,7 +142,7 @@ def posts() -> dict[str, dict]:
              "description": "Of a NIfTI volume, by default axial; of DICOM there are frames only."}
     number = {"anyOf": [NUMBER | {"maximum": 999_999}, {"const": ""}],
               "description": "Which slice or frame of a file with several, from 1."}
-    place = {"plane": plane, "slice": number}
+    place: dict[str, dict] = {"plane": plane, "slice": number}
     tta = {"enum": ["0", "1"], "default": "0",
            "description": "1: average with the answer for the mirror image, for twice the work."}
     wanted = CLASS | {"description": "The class to explain; default: the predicted one."}
@@ -184,7 +184,7 @@ def document(is_keyed: bool = False) -> dict:
     """
     components = {"schemas": schemas(), "securitySchemes": {"key": {
         "type": "http", "scheme": "bearer", "description": "An API key, where the server wants one (API_KEYS)."}}}
-    needed = {"security": [{"key": []}]} if is_keyed else {}
+    needed: dict[str, list] = {"security": [{"key": []}]} if is_keyed else {}
     return {
         "openapi": "3.1.0",
         "info": {"title": "Brain-MRI classifier", "version": "1", "description": contract.DISCLAIMER},
