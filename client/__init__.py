@@ -1,6 +1,7 @@
 """The only part of the project that speaks to Triton: one call from image bytes to a prediction, or one clear error."""
 
-from client.classifier import Classifier, Explanation, Prediction, review_threshold
+from client.answer import Answer, Prediction, review_threshold
+from client.classifier import Classifier, Explanation
 from client.errors import (
     BadImage,
     ClientError,
@@ -14,6 +15,7 @@ from client.errors import (
 from client.gathering import GatheringClassifier
 
 __all__ = [
+    "Answer",
     "BadImage",
     "Classifier",
     "ClientError",

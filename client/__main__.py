@@ -15,11 +15,11 @@ import json
 import os
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict
 from pathlib import Path
 
 from client import batch
-from client.classifier import Classifier, Prediction
+from client.answer import DIGITS, Answer
+from client.classifier import Classifier
 from client.errors import ClientError, DeadlineExceeded, ServerUnavailable
 from core import contract
 from imaging import ImageError, decode, slices
@@ -87,13 +87,13 @@ def files(paths: list[Path], recursive: bool = False) -> Iterator[Path]:
         yield from found
 
 
-def line(path: Path, prediction: Prediction) -> str:
-    """Return the line for people: file, label, and the four probabilities with four decimals."""
-    shares = "  ".join(f"{name} {value:.4f}" for name, value in prediction.probabilities.items())
-    return f"{path}  {prediction.label}  {shares}"
+def line(path: Path, answer: Answer) -> str:
+    """Return the line for people: file, class, and the probability of each class."""
+    shares = "  ".join(f"{name} {value:.{DIGITS}f}" for name, value in answer.all_probabilities.items())
+    return f"{path}  {answer.predicted_class}  {shares}"
 
 
-def picture(path: Path, choice: slices.Choice) -> bytes:
+def picture(path: Path, choice: slices.Choice) -> slices.Picture:
     """Return a file as a picture, and print what a person should know of it.
 
     Args:
@@ -106,7 +106,7 @@ def picture(path: Path, choice: slices.Choice) -> bytes:
     found = slices.picture(decode.contents(path), choice)
     for warning in found.warnings:
         print(f"{path}: {warning}", file=sys.stderr)
-    return found.encoded
+    return found
 
 
 def report(path: Path, options: argparse.Namespace) -> bool:
@@ -116,7 +116,8 @@ def report(path: Path, options: argparse.Namespace) -> bool:
         ServerUnavailable, DeadlineExceeded: trying the next file would fail the same way.
     """
     try:
-        prediction = options.classifier.classify(picture(path, options.choice), options.model, options.tta)
+        found = picture(path, options.choice)
+        answer = options.classifier.answer(found.encoded, options.model, options.tta, found.warnings)
     except (ServerUnavailable, DeadlineExceeded):
         raise
     except (ClientError, ImageError, OSError) as error:
@@ -127,7 +128,7 @@ def report(path: Path, options: argparse.Namespace) -> bool:
         else:
             print(f"{prefix}{error}", file=sys.stderr)
         return False
-    print(json.dumps({"file": str(path), **asdict(prediction)}) if options.json else line(path, prediction), flush=True)
+    print(json.dumps({"file": str(path), **answer.model_dump()}) if options.json else line(path, answer), flush=True)
     return True
 
 

@@ -20,15 +20,20 @@ from typing import TextIO
 
 from tqdm import tqdm
 
-from client.classifier import Classifier, Prediction, review_threshold
+from client.answer import Answer, cells, heads
+from client.classifier import Classifier
 from client.errors import BadImage, DeadlineExceeded, ServerUnavailable
 from core import contract
 from imaging import decode
 
 SUFFIXES = (".csv", ".jsonl")
-COLUMNS = ("file", "model", "predicted_class", "confidence", *contract.CLASSES, "needs_review", "data_source",
-           "error_code", "error", "disclaimer")
-"""A file without a prediction has its row too, with error_code and error filled in."""
+FIRST = ("file", "model", "predicted_class", "confidence", *contract.CLASSES, "needs_review", "data_source",
+         "error_code", "error", "disclaimer")
+"""In this order whatever else an answer declares, so that programs that count columns go on working."""
+NAMES = {"model_type": "model"}
+"""The field whose column has another name."""
+COLUMNS = tuple(dict.fromkeys([*FIRST, *(NAMES.get(name, name) for name in heads())]))
+"""A file without an answer has its row too, with error_code and error filled in."""
 
 PER_REQUEST = 8
 """Images of a request: the more share one, the less work it is, and nobody waits for the first of them."""
@@ -116,14 +121,11 @@ def classified(paths: list[Path], classifier: Classifier, model: str, facts: dic
     Raises:
         ClientError: the server gives no answer.
     """
-    found: list[bytes | Prediction | Exception] = [content(path) for path in paths]
-    readable = [index for index, one in enumerate(found) if isinstance(one, bytes)]
-    answers = answered([found[index] for index in readable], classifier, model)
-    for index, answer in zip(readable, answers, strict=True):
-        found[index] = answer
+    contents = [content(path) for path in paths]
+    answers = iter(answered([one for one in contents if isinstance(one, bytes)], classifier, model))
+    found = [next(answers) if isinstance(one, bytes) else one for one in contents]
     same = {"model": model, "disclaimer": contract.DISCLAIMER, "data_source": facts.get(contract.DATA_SOURCE, "")}
-    threshold = review_threshold(facts)
-    return [dict.fromkeys(COLUMNS, "") | same | {"file": str(path)} | columns(one, threshold)
+    return [dict.fromkeys(COLUMNS, "") | same | {"file": str(path)} | filled(one)
             for path, one in zip(paths, found, strict=True)]
 
 
@@ -135,27 +137,21 @@ def content(path: Path) -> bytes | OSError:
         return error
 
 
-def answered(images: list[bytes], classifier: Classifier, model: str) -> list[Prediction | BadImage]:
-    """Return classifier.classify_all(), tried again after PAUSES. Raises ClientError: the server gives no answer."""
+def answered(images: list[bytes], classifier: Classifier, model: str) -> list[Answer | BadImage]:
+    """Return classifier.answer_all(), tried again after PAUSES. Raises ClientError: the server gives no answer."""
     for pause in PAUSES:
         try:
-            return classifier.classify_all(images, model)
+            return classifier.answer_all(images, model)
         except (ServerUnavailable, DeadlineExceeded):
             time.sleep(pause)
-    return classifier.classify_all(images, model)
+    return classifier.answer_all(images, model)
 
 
-def columns(found: Prediction | Exception, threshold: float | None) -> dict:
-    """Return the columns that hold a prediction, or the error in its place.
-
-    Args:
-        found: what there is. threshold: see review_threshold().
-    """
+def filled(found: Answer | Exception) -> dict:
+    """Return the columns that hold an answer, or the error in its place; "" where the answer holds None."""
     if isinstance(found, Exception):
         return {"error_code": getattr(found, "code", "unreadable_file"), "error": str(found)}
-    return {"predicted_class": found.label, "confidence": round(found.confidence, 6),
-            **{name: round(value, 6) for name, value in found.probabilities.items()},
-            "needs_review": threshold is None or found.confidence < threshold}
+    return {NAMES.get(name, name): "" if value is None else value for name, value in cells(found).items()}
 
 
 def adder(table: TextIO, suffix: str) -> Callable[[dict], object]:
@@ -181,9 +177,9 @@ def finished(part: Path, suffix: str, model: str) -> dict[str, bool]:
             rows = [json.loads(one) for one in lines.splitlines()]
         else:
             table = csv.reader(io.StringIO(lines, newline=""))
-            columns = next(table, COLUMNS)
-            rows = [dict(zip(columns, row, strict=True)) for row in table]
-            if tuple(columns) != COLUMNS:
+            head = next(table, COLUMNS)
+            rows = [dict(zip(head, row, strict=True)) for row in table]
+            if tuple(head) != COLUMNS:
                 raise ValueError("other columns")
         if not all(set(row) == set(COLUMNS) and row["model"] == model for row in rows):
             raise ValueError("other columns, or another model")

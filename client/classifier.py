@@ -1,4 +1,4 @@
-"""From the bytes of one image to the probabilities of the four classes, through Triton."""
+"""From the bytes of one image to the probabilities of the classes, and to the answer, through Triton."""
 
 import math
 import re
@@ -14,6 +14,7 @@ from geventhttpclient.response import HTTPConnectionClosed
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 from tritonclient.utils import InferenceServerException
 
+from client.answer import Answer, Prediction
 from client.connections import Connections
 from client.errors import BadImage, ClientError, ServerError, ServerUnavailable, translated, unknown_model
 from core import contract
@@ -33,25 +34,6 @@ SMALL = 2**20
 
 SUM_TOLERANCE = 1e-3
 """How far from 1 a row of float32 probabilities may sum up to."""
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What a network says about one image.
-
-    Attributes:
-        model: name as in contract.MODEL_NAME.
-        label: the most probable class, out of contract.CLASSES.
-        confidence: its probability, in [0, 1].
-        probabilities: class name -> probability in [0, 1], in the order of contract.CLASSES; they sum to 1.
-        tta: whether they are averages over the image and its mirror image.
-    """
-
-    model: str
-    label: str
-    confidence: float
-    probabilities: dict[str, float]
-    tta: bool = False
 
 
 @dataclass(frozen=True)
@@ -153,6 +135,37 @@ class Classifier:
         answer = self._infer([encoded], model, contract.explain(model), deadline, outputs)
         prediction = _prediction(answer[contract.PROBABILITIES], model)
         return Explanation(prediction, _heatmaps(answer[contract.HEATMAPS]))
+
+    def answer(self, image: bytes, model: str = contract.NETWORKS[0], tta: bool = False,
+               warnings: Sequence[str] = ()) -> Answer:
+        """Return what is said about one encoded image: classify(), and what the server knows of the network.
+
+        Args, Raises: as classify(). warnings: what a person should know of the file, for the answer.
+        """
+        return Answer.of(self.classify(image, model, tta), self._facts(model), warnings)
+
+    def answer_all(self, images: Sequence[bytes], model: str = contract.NETWORKS[0]) -> list[Answer | BadImage]:
+        """Return classify_all() as answers. Args, Raises: as classify_all()."""
+        found = self.classify_all(images, model)
+        facts = self._facts(model)
+        return [Answer.of(one, facts) if isinstance(one, Prediction) else one for one in found]
+
+    def answer_with_heatmaps(self, image: bytes, model: str = contract.NETWORKS[0], tta: bool = False,
+                             warnings: Sequence[str] = ()) -> tuple[Answer, dict[str, np.ndarray]]:
+        """Return answer(), and the heatmaps of explain(); those are of the image alone, tta or not.
+
+        Args, Raises: as answer() and explain().
+        """
+        explanation = self.explain(image, model)
+        prediction = self.classify(image, model, tta) if tta else explanation.prediction
+        return Answer.of(prediction, self._facts(model), warnings), explanation.heatmaps
+
+    def _facts(self, model: str) -> dict[str, str]:
+        """Return describe(), asked after a prediction, as a lost server is forgotten; {} if the server does not say."""
+        try:
+            return self.describe(model)
+        except ClientError:
+            return {}
 
     def _encoded(self, image: bytes, model: str, deadline: float) -> bytes:
         """Return an image as the server takes it, having looked at the server's labels. Raises as classify()."""
@@ -326,21 +339,8 @@ def _attempted(work: Callable[[], Any]) -> Any:
         return error
 
 
-def review_threshold(facts: dict[str, str], tta: bool = False) -> float | None:
-    """Return the confidence in [0, 1] below which a person must look; None if the served model does not say.
-
-    Args:
-        facts: what describe() returns. tta: for predictions averaged with the mirror image.
-    """
-    try:
-        threshold = float(facts[contract.TTA_REVIEW_THRESHOLD if tta else contract.REVIEW_THRESHOLD])
-    except (KeyError, ValueError):
-        return None
-    return threshold if 0.0 <= threshold <= 1.0 else None
-
-
 def _golden(facts: dict[str, str]) -> np.ndarray | None:
-    """Return the exported answers [n, 4] to the golden images for what computes now; None if there are none."""
+    """Return the exported answers [n, K] to the golden images for what computes now; None if there are none."""
     in_int8 = facts.get(contract.RUNTIME) == "openvino" and facts.get(contract.PRECISION) == "int8"
     text = facts.get(contract.GOLDEN_INT8 if in_int8 else contract.GOLDEN)
     try:

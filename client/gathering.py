@@ -8,7 +8,8 @@ import gevent
 from gevent import monkey
 from gevent.event import AsyncResult
 
-from client.classifier import SMALL, Classifier, Prediction
+from client.answer import Prediction
+from client.classifier import SMALL, Classifier
 from client.errors import translated
 
 UNDER_WAY = 4

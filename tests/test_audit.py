@@ -18,7 +18,10 @@ from core import contract
 from tests.conftest import PROJECT
 from webapp import audit, create_app
 
-RECORD = {"time": "2026-01-01", "class": "glioma"}
+RECORD = {"time": "2026-01-01", "class": contract.CLASSES[0]}
+RECORDED = ("sequence", "previous", "time", "request_id", "image", "model", "revision", "class", "probabilities", "ms",
+            "code")
+"""What records have held from the first, under names that programs know."""
 
 
 @pytest.fixture
@@ -49,7 +52,7 @@ def test_records_are_chained_over_several_files(folder):
 
 
 def edit(all_lines):
-    all_lines[2] = all_lines[2].replace(b"glioma", b"notumor")
+    all_lines[2] = all_lines[2].replace(contract.CLASSES[0].encode(), contract.HEALTHY.encode())
 
 
 def delete(all_lines):
@@ -69,7 +72,7 @@ def insert(all_lines):
 
 
 def forge(all_lines):
-    all_lines[1], _ = audit.sealed({**json.loads(all_lines[1]), "class": "notumor"}, bytes(32))
+    all_lines[1], _ = audit.sealed({**json.loads(all_lines[1]), "class": contract.HEALTHY}, bytes(32))
 
 
 @pytest.mark.parametrize("change", [edit, delete, delete_last, reorder, insert, forge], ids=lambda one: one.__name__)
@@ -163,7 +166,8 @@ def test_the_command_says_how_many(folder, capsys):
 @pytest.fixture
 def web(tmp_path, monkeypatch):
     """The application with an audit log, and a classifier that needs no Triton."""
-    answer = client.Prediction("custom", "glioma", 0.7, dict(zip(contract.CLASSES, (0.7, 0.1, 0.1, 0.1), strict=True)))
+    label, *others = contract.CLASSES
+    answer = client.Prediction("custom", label, 0.7, {label: 0.7, **dict.fromkeys(others, 0.3 / len(others))})
     monkeypatch.setattr(client.Classifier, "classify", lambda *_arguments: answer)
     monkeypatch.setattr(client.Classifier, "describe", lambda *_arguments: {})
     app = create_app({"AUDIT_LOG": str(tmp_path / "audit")})
@@ -182,6 +186,9 @@ def test_an_answer_has_its_record_without_names(web, tmp_path):
     assert [record["request_id"] for record in records] == [answer.json["request_id"] for answer in answers]
     assert records[0]["image"] == records[1]["image"] and len(records[0]["image"]) == 64
     assert records[0]["probabilities"] == answers[0].json["all_probabilities"] and records[0]["ms"] >= 0
+    said = {name: value for name, value in answers[0].json.items() if name not in ("success", "disclaimer")}
+    assert {audit.NAMES.get(name, name): value for name, value in said.items()}.items() <= records[0].items()
+    assert set(RECORDED) <= set(records[0])
     assert b"Jane" not in b"".join(lines(tmp_path / "audit")) and verify(tmp_path / "audit")["sequence"] == 2
 
 

@@ -11,9 +11,12 @@ from contextlib import contextmanager, suppress
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import ValidationError
 
 import client
 from client import __main__ as command
+from client import batch
+from client.answer import heads
 from client.classifier import _prediction
 from core import contract
 
@@ -169,10 +172,61 @@ def test_numbers_that_are_no_probabilities_are_refused(row):
 
 
 def test_a_prediction_names_the_most_probable_class():
-    prediction = _prediction(np.array([[0.1, 0.2, 0.3, 0.4]], np.float32), "custom")
-    assert prediction.label == contract.CLASSES[3]
+    row = np.arange(1, len(contract.CLASSES) + 1, dtype=np.float32)
+    prediction = _prediction(row[None] / row.sum(), "custom")
+    assert prediction.label == contract.CLASSES[-1]
     assert list(prediction.probabilities) == list(contract.CLASSES)
     assert prediction.confidence == prediction.probabilities[prediction.label]
+
+
+PROMISED = ("predicted_class", "confidence", "all_probabilities", "model_type", "tta", "needs_review",
+            "review_threshold", "data_source", "warnings", "disclaimer")
+
+
+def predicted(confidence: float, **more) -> client.Prediction:
+    """A prediction of the first class; the others share the rest."""
+    rest = (1 - confidence) / (len(contract.CLASSES) - 1)
+    values = {contract.CLASSES[0]: confidence, **dict.fromkeys(contract.CLASSES[1:], rest)}
+    return client.Prediction("custom", contract.CLASSES[0], confidence, values, **more)
+
+
+def test_an_answer_has_the_promised_fields_in_their_order():
+    found = client.Answer.of(predicted(0.7), {contract.DATA_SOURCE: "mine"}, ["burned in"]).model_dump(mode="json")
+    assert [name for name in found if name in PROMISED] == list(PROMISED)
+    assert found["warnings"] == ["burned in"] and found["data_source"] == "mine" and not found["tta"]
+    assert list(found["all_probabilities"]) == list(contract.CLASSES) and found["disclaimer"] == contract.DISCLAIMER
+
+
+@pytest.mark.parametrize(("confidence", "threshold", "expected"), [
+    (0.79996, "0.8", False), (0.80004, "0.80001", True), (0.79994, "0.8", True), (0.8, "0.8", False), (0.8, "", True)])
+def test_who_compares_what_is_shown_finds_what_needs_a_review(confidence, threshold, expected):
+    answer = client.Answer.of(predicted(confidence), {contract.REVIEW_THRESHOLD: threshold})
+    assert answer.needs_review is expected
+    assert answer.needs_review is (answer.review_threshold is None or answer.confidence < answer.review_threshold)
+
+
+def test_the_mirror_image_has_its_own_threshold():
+    facts = {contract.REVIEW_THRESHOLD: "0.6", contract.TTA_REVIEW_THRESHOLD: "0.9"}
+    assert [client.Answer.of(predicted(0.7, tta=tta), facts).review_threshold for tta in (False, True)] == [0.6, 0.9]
+
+
+def test_a_sum_a_little_above_one_is_an_answer_all_the_same():
+    assert client.Answer.of(_prediction(np.eye(1, len(contract.CLASSES)) * 1.0006, "custom"), {}).confidence == 1.0
+
+
+def test_an_answer_cannot_be_changed_or_hold_nonsense():
+    answer = client.Answer.of(predicted(0.7), {})
+    with pytest.raises(ValidationError, match="frozen"):
+        answer.confidence = 0.9
+    with pytest.raises(ValidationError, match="less than or equal to 1"):
+        client.Answer(**answer.model_dump() | {"confidence": 70})
+
+
+def test_tables_begin_with_the_columns_that_they_always_had():
+    assert batch.COLUMNS[: len(batch.FIRST)] == batch.FIRST
+    assert {batch.NAMES.get(name, name) for name in heads()} <= set(batch.COLUMNS)
+    assert set(batch.FIRST) - {batch.NAMES.get(name, name) for name in heads()} == {
+        "file", "error_code", "error", "disclaimer"}
 
 
 def test_is_live_is_false_where_nothing_listens():

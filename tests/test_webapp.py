@@ -1,5 +1,6 @@
 """The web application without Triton: bad requests, headers, logs, and what it says when Triton is down."""
 
+import html
 import io
 import json
 import logging
@@ -16,10 +17,11 @@ from PIL import Image
 from urllib3.filepost import encode_multipart_formdata
 
 import client
+from client.answer import columns
 from core import contract
 from imaging import CODES, decode
 from tests.support import hostile
-from webapp import create_app, errors, journal, page, refused, security, turns, uploads, views
+from webapp import create_app, errors, journal, page, refused, security, turns, uploads
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
@@ -345,13 +347,30 @@ def test_the_review_threshold_is_a_probability_or_unknown(served, expected):
 
 @pytest.mark.parametrize(("served", "expected"), [
     ({contract.REVIEW_THRESHOLD: "0.6"}, False), ({contract.REVIEW_THRESHOLD: "0.7"}, True), ({}, True)])
-def test_low_confidence_or_no_threshold_needs_a_review(dead_port, monkeypatch, served, expected):
-    monkeypatch.setattr(views, "served_facts", lambda model, asking: served)
-    shares = dict(zip(contract.CLASSES, (0.1, 0.65, 0.05, 0.2), strict=True))
+def test_low_confidence_or_no_threshold_needs_a_review(dead_port, served, expected):
+    shares = dict.fromkeys(contract.CLASSES, 0.35 / (len(contract.CLASSES) - 1)) | {contract.CLASSES[1]: 0.65}
+    answer = client.Answer.of(client.Prediction("custom", contract.CLASSES[1], 0.65, shares), served)
     with create_app({"TRITON_URL": dead_port}).test_request_context():
-        answer = views.describe(client.Prediction("custom", "meningioma", 0.65, shares))
         shown = page.render(result=answer)
-    assert answer["needs_review"] is expected and ('id="review"' in shown) is expected
+    assert answer.needs_review is expected and ('id="review"' in shown) is expected
+    cells = json.loads(html.unescape(re.search('data-cells="(.+?)"', shown)[1]))
+    assert cells == [page.TITLES[contract.CLASSES[1]], "65.0 %", "needs review" * expected]
+
+
+def test_tables_and_report_show_the_declared_fields(dead_port):
+    answer = client.Answer.of(client.Prediction("custom", contract.HEALTHY, 0.65, dict.fromkeys(contract.CLASSES, 0.65),
+                                                tta=True), {contract.DATA_SOURCE: "<ours>"})
+    with create_app({"TRITON_URL": dead_port}).test_request_context():
+        shown = page.render(result=answer)
+    table, earlier = re.findall("<thead>(.+?)</thead>", shown, re.DOTALL)
+    titles = [one.title for one in columns("page").values()]
+    assert re.findall('class="sort">(.+?)<', table) == ["File", *titles]
+    assert re.findall('<th scope="col">(.+?)<', earlier) == ["Time", "File", *titles]
+    report = dict(re.findall("<dt>(.+?)</dt><dd>(.+?)</dd>", shown))
+    assert {one.title for one in columns("report").values()} <= set(report)
+    assert report["Mirror image"] == "averaged with the image" and report["Trained on"] == "&lt;ours&gt;"
+    declared = json.loads(html.unescape(re.search('data-columns="(.+?)"', shown)[1]))
+    assert [name for name, _ in declared] == list(columns())  # in their order, which an object would lose
 
 
 PROVENANCE = [

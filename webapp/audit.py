@@ -3,10 +3,10 @@
     python -m webapp.audit verify audit/
 
 Switched on by AUDIT_LOG=folder. A record is one line of JSON: sequence, time, request id, a keyed digest of the image,
-model and revision, probabilities, latency; no file name, no metadata, no pixels. It is on the disk before the answer
-goes out. Each carries the code of the one before it and a code of its own (HMAC-SHA-256, RFC 2104), so that without the
-key nobody can edit, delete, insert or reorder records unnoticed. The key is folder/key unless AUDIT_KEY_FILE names
-another file: keep it where those who may write the folder cannot read it.
+revision, latency, and the answer but for its disclaimer; no file name, no metadata, no pixels. It is on the disk before
+the answer goes out. Each carries the code of the one before it and a code of its own (HMAC-SHA-256, RFC 2104), so that
+without the key nobody can edit, delete, insert or reorder records unnoticed. The key is folder/key unless
+AUDIT_KEY_FILE names another file: keep it where those who may write the folder cannot read it.
 
 What cannot be seen from inside: that the whole folder was put back to an earlier state. `verify` prints the last
 sequence number and code; note them elsewhere.
@@ -28,7 +28,7 @@ from pathlib import Path
 
 from flask import Flask, current_app, g
 
-from client import Prediction
+from client import Answer
 from webapp.journal import request_id
 from webapp.page import provenance, revision
 from webapp.refused import Refused
@@ -36,6 +36,8 @@ from webapp.refused import Refused
 HEAD, KEY, LOCK = "head.json", "key", "lock"
 START = {"sequence": 0, "last": "", "file": 1, "size": 0}
 KEY_BYTES = 32
+NAMES = {"model_type": "model", "predicted_class": "class", "all_probabilities": "probabilities"}
+"""Fields of an answer that records have called otherwise from the first."""
 
 
 class AuditError(Exception):
@@ -231,11 +233,11 @@ def verify(folder: Path, key: bytes) -> dict:
     return head
 
 
-def record(image: bytes, prediction: Prediction) -> None:
-    """Write the record of the current request's prediction, where an audit log is switched on.
+def record(image: bytes, answer: Answer) -> None:
+    """Write the record of the current request's answer, where an audit log is switched on.
 
     Args:
-        image: the uploaded bytes. prediction: the answer.
+        image: the uploaded bytes. answer: what is said about them.
 
     Raises:
         Refused: 503 audit_unavailable: an answer without a record is not given.
@@ -244,9 +246,10 @@ def record(image: bytes, prediction: Prediction) -> None:
     if log is None:
         return
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
-    entry = {"time": now, "request_id": request_id(), "image": log.digest(image), "model": prediction.model,
-             "revision": revision(provenance(prediction.model)), "class": prediction.label,
-             "probabilities": prediction.probabilities, "ms": round(1000 * (time.perf_counter() - g.started), 1)}
+    said = {NAMES.get(name, name): value for name, value in answer.model_dump(exclude={"disclaimer"}).items()}
+    entry = {"time": now, "request_id": request_id(), "image": log.digest(image),
+             "revision": revision(provenance(answer.model_type)), **said,
+             "ms": round(1000 * (time.perf_counter() - g.started), 1)}
     try:
         log.append(entry)
     except (OSError, AuditError) as error:

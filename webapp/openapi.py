@@ -1,11 +1,15 @@
 """The API as an OpenAPI 3.1 document, at /openapi.json (https://spec.openapis.org/oas/v3.1.1.html)."""
 
-from flask import Flask, jsonify
+from flask import Flask, current_app, jsonify
 
+from client import Answer, Prediction
+from client.answer import DIGITS
 from core import contract
-from imaging import decode, slices
-from webapp.uploads import BATCH_FILES
+from imaging import decode, limits, slices
+from webapp.uploads import BATCH_BYTES, BATCH_FILES
 
+FILE_LIMIT, BATCH_LIMIT = (f"{count // 2**20} MiB" for count in (limits.MAX_BYTES, BATCH_BYTES))
+PIXEL_LIMIT = f"{limits.MAX_PIXELS // 2**20} megapixels"
 ERRORS = {
     400: "The request is malformed: no file or several, unknown fields, a form that cannot be read.",
     401: "The server wants an API key, and none came or a wrong one.",
@@ -13,7 +17,7 @@ ERRORS = {
     404: "There is no such model or release, or it was exported without heatmaps.",
     405: "The address does not take this method.",
     408: "The upload took too long.",
-    413: "The file is larger than 10 MiB, or the image than 16 megapixels.",
+    413: f"The file is larger than {FILE_LIMIT}, or the image than {PIXEL_LIMIT}.",
     415: "The body is no multipart form, or the file is none of the accepted formats.",
     422: "The image is damaged, too small, or of another modality; or a file has several and none was chosen.",
     429: "This client sends too many images: try again after Retry-After seconds.",
@@ -22,7 +26,11 @@ ERRORS = {
 }
 """Status -> what it means, for every status that /predict can have beside 200."""
 
-MODEL = {"type": "string", "pattern": f"^{contract.MODEL_NAME.pattern}$", "examples": list(contract.SERVED)}
+FIELDS = {name: {key: value for key, value in field.items() if key != "title"}
+          for name, field in Answer.model_json_schema(mode="serialization")["properties"].items()}
+"""Schemas of an answer's fields by name, in their order."""
+CLASS = {"enum": list(contract.CLASSES)}
+MODEL = {key: FIELDS["model_type"][key] for key in ("type", "pattern", "examples")}
 PROBABILITY = {"type": "number", "minimum": 0, "maximum": 1}
 REQUEST_ID = {"type": "string", "pattern": "^[0-9a-f]{32}$"}
 PLANES = (*slices.PLANES, slices.FRAMES)
@@ -37,23 +45,23 @@ def record(example: dict | None = None, **properties: dict) -> dict:
     return schema | ({"examples": [example]} if example else {})
 
 
+def example() -> dict:
+    """Return an answer as /predict gives it, of a network that is fairly sure of the first class."""
+    others = dict.fromkeys(contract.CLASSES[1:], round(0.0288 / (len(contract.CLASSES) - 1), DIGITS))
+    first = contract.CLASSES[0]
+    probabilities = {first: 1 - sum(others.values()), **others}
+    facts = {contract.REVIEW_THRESHOLD: "0.8", contract.DATA_SOURCE: contract.PHANTOM}
+    prediction = Prediction(contract.NETWORKS[0], first, probabilities[first], probabilities)
+    return {"success": True, **Answer.of(prediction, facts).model_dump(mode="json"), "request_id": "0" * 32}
+
+
 def schemas() -> dict[str, dict]:
     """Return the shapes of the answers by name."""
-    shares = dict(zip(contract.CLASSES, (0.9712, 0.0154, 0.0089, 0.0045), strict=True))
-    prediction = {"success": True, "predicted_class": contract.CLASSES[0], "confidence": 0.9712,
-                  "all_probabilities": shares, "model_type": contract.NETWORKS[0], "tta": False,
-                  "needs_review": False, "review_threshold": 0.8,
-                  "data_source": contract.PHANTOM, "warnings": [], "disclaimer": contract.DISCLAIMER,
-                  "request_id": "0" * 32}
+    prediction = example()
     status = {"enum": ["ok", "unavailable"]}
-    predicted = {
-        "success": {"const": True}, "predicted_class": {"enum": list(contract.CLASSES)}, "confidence": PROBABILITY,
-        "all_probabilities": record(**dict.fromkeys(contract.CLASSES, PROBABILITY)), "model_type": MODEL,
-        "tta": {"type": "boolean"}, "needs_review": {"type": "boolean"},
-        "review_threshold": {"type": ["number", "null"], "minimum": 0, "maximum": 1}, "data_source": TEXT_OR_NULL,
-        "warnings": WARNINGS, "disclaimer": {"const": contract.DISCLAIMER}, "request_id": REQUEST_ID}
-    explained = {"explained_class": {"enum": list(contract.CLASSES)},
-                 "heatmap": {"type": "array", "items": {"type": "array", "items": PROBABILITY}}}
+    predicted: dict[str, dict] = {"success": {"const": True}, **FIELDS, "request_id": REQUEST_ID}
+    explained: dict[str, dict] = {
+        "explained_class": CLASS, "heatmap": {"type": "array", "items": {"type": "array", "items": PROBABILITY}}}
     return {
         "Prediction": record(prediction, **predicted),
         "Batch": record(
@@ -108,65 +116,84 @@ def check(name: str, schema: str, text: str) -> dict:
         "200": answer("All is well.", schema), "503": answer("Not all is well.", schema, later=True)}}
 
 
-def document() -> dict:
-    """Return the OpenAPI document."""
-    file = {"type": "string", "format": "binary", "description": f"The image: {decode.ACCEPTED}, at most 10 MiB."}
+def fields(**more: dict) -> dict:
+    """Return the schema of a form with one image, a model, and more fields."""
+    file = {"type": "string", "format": "binary", "description": f"The image: {decode.ACCEPTED}, at most {FILE_LIMIT}."}
     model = MODEL | {"default": contract.NETWORKS[0],
-                     "description": "custom.RELEASE: what it was in an older release that is served as well."}
+                     "description": "NAME.RELEASE: what it was in an older release that is served as well."}
+    return {"type": "object", "required": ["file"], "additionalProperties": False,
+            "properties": {"file": file, "model": model, **more}}
+
+
+def upload(name: str, summary: str, form: dict, found: dict) -> dict:
+    """Return the description of an address that takes a form.
+
+    Args:
+        name: of the operation. summary: what it does. form: schema. found: answer() for 200.
+    """
+    return {"operationId": name, "summary": summary, "description": contract.DISCLAIMER,
+            "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}},
+            "responses": {"200": found, **errors(*ERRORS)}}
+
+
+def posts() -> dict[str, dict]:
+    """Return the descriptions of the addresses that take images."""
     plane = {"enum": [*PLANES, ""],
              "description": "Of a NIfTI volume, by default axial; of DICOM there are frames only."}
     number = {"anyOf": [NUMBER | {"maximum": 999_999}, {"const": ""}],
               "description": "Which slice or frame of a file with several, from 1."}
-    form = {"type": "object", "required": ["file"], "additionalProperties": False, "properties": {
-        "file": file, "model": model, "plane": plane, "slice": number}}
+    place: dict[str, dict] = {"plane": plane, "slice": number}
     tta = {"enum": ["0", "1"], "default": "0",
            "description": "1: average with the answer for the mirror image, for twice the work."}
-    predicted = form | {"properties": form["properties"] | {"tta": tta}}
-    predict = {"operationId": "predict", "summary": "Classify one slice of brain MRI.",
-               "description": contract.DISCLAIMER,
-               "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": predicted}}},
-               "responses": {"200": answer("The prediction.", "Prediction"), **errors(*ERRORS)}}
-    wanted = {"enum": list(contract.CLASSES), "description": "The class to explain; default: the predicted one."}
-    more = form | {"properties": form["properties"] | {"class": wanted}}
+    wanted = CLASS | {"description": "The class to explain; default: the predicted one."}
+    several = fields()
+    several["properties"]["file"] = {"type": "array", "items": several["properties"]["file"], "minItems": 1,
+                                     "maxItems": BATCH_FILES}
     explained = answer("The prediction and the heatmap (Grad-CAM), row by row; or the image with the heatmap over it.",
                        "Explanation")
     explained["content"]["image/png"] = {"schema": {"type": "string", "format": "binary"}}
-    explain = {"operationId": "explain", "summary": "Classify one slice and say where the network saw a class.",
-               "description": contract.DISCLAIMER,
-               "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": more}}},
-               "responses": {"200": explained, **errors(*ERRORS)}}
-    several = {"type": "array", "items": file, "minItems": 1, "maxItems": BATCH_FILES}
-    many = form | {"properties": {"file": several, "model": model}}
-    one = {"operationId": "slice", "summary": "Show one slice of a DICOM or NIfTI file, by default the middle one.",
-           "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": form}}},
-           "responses": {"200": answer("The slice, and how many the file has.", "Slice"), **errors(*ERRORS)}}
-    batch = {"operationId": "batch", "summary": f"Classify up to {BATCH_FILES} slices, together at most 64 MiB.",
-             "description": contract.DISCLAIMER,
-             "requestBody": {"required": True, "content": {"multipart/form-data": {"schema": many}}},
-             "responses": {"200": answer("A result or an error for each image, in their order.", "Batch"),
-                           **errors(*ERRORS)}}
+    return {
+        "/predict": upload("predict", "Classify one slice of brain MRI.", fields(**place, tta=tta),
+                           answer("The prediction.", "Prediction")),
+        "/explain": upload("explain", "Classify one slice and say where the network saw a class.",
+                           fields(**place, **{"class": wanted}), explained),
+        "/predict/batch": upload("batch", f"Classify up to {BATCH_FILES} slices, together at most {BATCH_LIMIT}.",
+                                 several, answer("A result or an error for each image, in their order.", "Batch")),
+        "/slice": upload("slice", "Show one slice of a DICOM or NIfTI file, by default the middle one.",
+                         fields(**place), answer("The slice, and how many the file has.", "Slice")),
+    }
+
+
+def checks() -> dict[str, dict]:
+    """Return the descriptions of the health checks; they need no key."""
     health = check("health", "Health", "Which networks work, and what computes them.")
     health["parameters"] = [{"name": "model", "in": "query", "description": "Ask about this network only.",
                              "schema": MODEL}]
     health["responses"] |= errors(404)
     live = {"operationId": "live", "summary": "Whether this process answers.",
             "responses": {"200": answer("It does.", "Live")}}
+    ready = check("ready", "Ready", "Whether images can be classified.")
+    return {"/health": health, "/health/live": live, "/health/ready": ready}
+
+
+def document(is_keyed: bool = False) -> dict:
+    """Return the OpenAPI document.
+
+    Args:
+        is_keyed: whether images are taken with an API key only.
+    """
+    components = {"schemas": schemas(), "securitySchemes": {"key": {
+        "type": "http", "scheme": "bearer", "description": "An API key, where the server wants one (API_KEYS)."}}}
+    needed: dict[str, list] = {"security": [{"key": []}]} if is_keyed else {}
     return {
         "openapi": "3.1.0",
         "info": {"title": "Brain-MRI classifier", "version": "1", "description": contract.DISCLAIMER},
-        "paths": {
-            "/predict": {"post": predict},
-            "/explain": {"post": explain},
-            "/predict/batch": {"post": batch},
-            "/slice": {"post": one},
-            "/health": {"get": health},
-            "/health/live": {"get": live},
-            "/health/ready": {"get": check("ready", "Ready", "Whether images can be classified.")},
-        },
-        "components": {"schemas": schemas()},
+        "paths": {path: {"post": one | needed} for path, one in posts().items()}
+        | {path: {"get": one} for path, one in checks().items()},
+        "components": components,
     }
 
 
 def register(app: Flask) -> None:
     """Show the document of an application."""
-    app.add_url_rule("/openapi.json", "openapi", lambda: jsonify(document()))
+    app.add_url_rule("/openapi.json", "openapi", lambda: jsonify(document(bool(current_app.extensions["keys"]))))

@@ -8,6 +8,7 @@ from typing import Any
 from flask import Blueprint, Response, current_app, jsonify, render_template, request
 
 import client
+from client.answer import DIGITS, columns
 from core import contract
 from imaging import readers, slices
 from webapp import audit, heat, openapi, volumes
@@ -23,7 +24,6 @@ from webapp.turns import in_turn
 from webapp.uploads import chosen_model, chosen_tta, read_batch, read_upload
 
 blueprint = Blueprint("views", __name__)
-DIGITS = 4
 SLICE = ("plane", "slice")
 """Fields of a form that choose one slice of its file."""
 BATCH_CONCURRENCY = 4
@@ -45,7 +45,8 @@ def about():
 @blueprint.get("/api")
 def api():
     """Show /openapi.json to a person."""
-    return render_template("api.html", document=openapi.document(), disclaimer=contract.DISCLAIMER,
+    document = openapi.document(bool(current_app.extensions["keys"]))
+    return render_template("api.html", document=document, disclaimer=contract.DISCLAIMER,
                            prefix=request.script_root, root=request.url_root.rstrip("/"))
 
 
@@ -56,18 +57,17 @@ def predict():
     upload, model, form = read_upload("tta", *SLICE)
     tta = chosen_tta(form)
     picture = volumes.picture(upload, volumes.choice(form))
-    image, classifier = picture.encoded, served().classifier
+    classifier, question = served().classifier, (picture.encoded, model, tta, picture.warnings)
     if not wants_page():
-        return jsonify(recorded(picture, asked(classifier.classify, image, model, tta)))
+        return jsonify(recorded(picture, asked(classifier.answer, *question)))
     try:
-        explanation = asked(classifier.explain, image, model)
+        answer, heatmaps = asked(classifier.answer_with_heatmaps, *question)
     except client.UnknownModel:  # exported before there were heatmaps
-        answer = recorded(picture, asked(classifier.classify, image, model, tta))
-        return render(result=answer, model=model, picture=picture)
-    prediction = asked(classifier.classify, image, model, tta) if tta else explanation.prediction
-    seen = {"picture": heat.address(in_turn(heat.picture, image)),
-            "maps": {name: heat.address(heat.overlay(one)) for name, one in explanation.heatmaps.items()}}
-    return render(result=recorded(picture, prediction), model=model, seen=seen, picture=picture)
+        answer, seen = asked(classifier.answer, *question), None
+    else:
+        seen = {"picture": heat.address(in_turn(heat.picture, picture.encoded)),
+                "maps": {name: heat.address(heat.overlay(one)) for name, one in heatmaps.items()}}
+    return render(result=recorded(picture, answer), model=model, seen=seen, picture=picture)
 
 
 @blueprint.post("/predict/batch")
@@ -80,9 +80,11 @@ def batch():
     classifier, metrics = served().classifier, current_app.extensions["metrics"]
     pictures = [opened(upload) for upload in uploads]
 
-    def answered(picture: slices.Picture | Refused) -> client.Prediction | Refused:
+    def answered(picture: slices.Picture | Refused) -> client.Answer | Refused:
+        if isinstance(picture, Refused):
+            return picture
         try:
-            return picture if isinstance(picture, Refused) else classifier.classify(picture.encoded, model)
+            return classifier.answer(picture.encoded, model, warnings=picture.warnings)
         except client.BadImage as error:
             return from_client(error)
 
@@ -128,16 +130,16 @@ def explain():
         raise Refused(400, "unknown_class", f"Expected one class at most, out of: {', '.join(contract.CLASSES)}.")
     picture = volumes.picture(upload, volumes.choice(form))
     try:
-        explanation = asked(served().classifier.explain, picture.encoded, model)
+        answer, heatmaps = asked(served().classifier.answer_with_heatmaps, picture.encoded, model, False,
+                                 picture.warnings)
     except client.UnknownModel as error:
         raise Refused(404, "no_explanation", "This model has no heatmaps.") from error
-    wanted = names[0] if names else explanation.prediction.label
-    answer = recorded(picture, explanation.prediction)
+    wanted, shown = names[0] if names else answer.predicted_class, recorded(picture, answer)
     if request.accept_mimetypes.best_match(["application/json", "image/png"]) == "image/png":
-        blended = in_turn(heat.blended, picture.encoded, explanation.heatmaps[wanted])
+        blended = in_turn(heat.blended, picture.encoded, heatmaps[wanted])
         return Response(heat.png(blended), content_type="image/png")
-    rows = [[round(float(value), DIGITS) for value in row] for row in explanation.heatmaps[wanted]]
-    return jsonify(answer | {"explained_class": wanted, "heatmap": rows})
+    rows = [[round(float(value), DIGITS) for value in row] for row in heatmaps[wanted]]
+    return jsonify(shown | {"explained_class": wanted, "heatmap": rows})
 
 
 def asked(ask: Callable[..., Any], *question) -> Any:
@@ -147,12 +149,17 @@ def asked(ask: Callable[..., Any], *question) -> Any:
         return ask(*question)
 
 
-def recorded(picture: slices.Picture, prediction: client.Prediction) -> dict:
-    """Return the JSON answer for a prediction of a picture, once it is counted and on the audit log."""
-    current_app.extensions["metrics"].predictions.labels(prediction.model, prediction.label).inc()
-    answer = describe(prediction, picture.warnings)
-    audit.record(picture.encoded, prediction)
-    return answer
+def recorded(picture: slices.Picture, answer: client.Answer) -> dict[str, Any]:
+    """Return the JSON of an answer about a picture, once it is counted and on the audit log."""
+    current_app.extensions["metrics"].predictions.labels(answer.model_type, answer.predicted_class).inc()
+    audit.record(picture.encoded, answer)
+    return {"success": True, **answer.model_dump(), "request_id": request_id()}
+
+
+@blueprint.app_context_processor
+def declared() -> dict[str, Any]:
+    """Let templates know what an answer's fields are and where they are shown."""
+    return {"columns": columns}
 
 
 @blueprint.get("/health/live")
@@ -223,28 +230,3 @@ def slot():
         yield
     finally:
         slots.release()
-
-
-def describe(prediction: client.Prediction, warnings: tuple[str, ...] = ()) -> dict:
-    """Return the JSON answer for a prediction: probabilities rounded to 4 digits, in the order of the classes.
-
-    A person must look when the confidence is below the served model's threshold, or when it names none.
-    """
-    # The one that just predicted: had it found another server, it would have forgotten what it knew of the old one.
-    facts = served_facts(prediction.model, asking="classifier")
-    threshold = client.review_threshold(facts, prediction.tta)
-    probabilities = {name: round(float(prediction.probabilities[name]), DIGITS) for name in contract.CLASSES}
-    return {
-        "success": True,
-        "predicted_class": prediction.label,
-        "confidence": round(float(prediction.confidence), DIGITS),
-        "all_probabilities": probabilities,
-        "model_type": prediction.model,
-        "tta": prediction.tta,
-        "needs_review": threshold is None or prediction.confidence < threshold,
-        "review_threshold": threshold,
-        "data_source": facts.get(contract.DATA_SOURCE),
-        "warnings": list(warnings),
-        "disclaimer": contract.DISCLAIMER,
-        "request_id": request_id(),
-    }

@@ -446,7 +446,7 @@ def test_without_javascript_a_slice_is_chosen_in_the_form(site, volume):
 def test_history_lasts_as_long_as_the_tab(site, scan):
     with screenshot.browser(1080, 860) as driver:
         screenshot.classify(driver, f"http://{site}/", scan)
-        label = driver.find_element(By.ID, "answer").get_attribute("data-label")
+        label, *_ = json.loads(driver.find_element(By.ID, "answer").get_attribute("data-cells"))
         for _ in range(2):  # as it is, and after a reload
             cells = [cell.text for cell in driver.find_elements(By.CSS_SELECTOR, "#past tr:first-child > *")]
             assert cells[1:3] == [scan.name, label] and cells[3].endswith(" %")

@@ -220,7 +220,8 @@ def test_the_command_prints_a_line_for_every_good_file(server, folder, capsys, n
 def test_the_command_prints_json_on_request(server, folder, capsys):
     assert command.main([str(folder), "--url", server.url, "--model", "resnet50", "--json"]) == 1
     first, second, broken = map(json.loads, capsys.readouterr().out.splitlines())
-    assert first["model"] == second["model"] == "resnet50" and set(first["probabilities"]) == set(contract.CLASSES)
+    assert list(first) == list(second) == ["file", *client.Answer.model_fields]
+    assert first["model_type"] == "resnet50" and set(first["all_probabilities"]) == set(contract.CLASSES)
     assert broken["error"]["code"] == "corrupt_image"
 
 

@@ -10,6 +10,11 @@ const lines = document.getElementById("lines");
 const progress = document.getElementById("progress");
 const summary = document.getElementById("summary");
 const titles = JSON.parse(form.dataset.titles);
+const classNames = JSON.parse(form.dataset.classes);
+const columns = JSON.parse(form.dataset.columns); // [field of an answer, how it is shown]
+const pageColumns = columns.filter(([, column]) => column.places.includes("page"));
+const fileColumns = columns.filter(([, column]) => column.places.includes("file"));
+const FIRST = 2; // cell of the first of these, behind picture and name
 let results = [];
 
 input.multiple = true;
@@ -52,21 +57,25 @@ function addLine(file, index) {
   picture.addEventListener("error", () => picture.remove()); // TIFF and DICOM: browsers cannot show them
   cell(line, "").append(picture);
   cell(line, file.name, true);
-  cell(line, "waiting");
-  cell(line, "");
-  cell(line, "");
+  for (const [, column] of pageColumns) cell(line, "").className = column.form;
+  line.cells[FIRST].textContent = "waiting";
   lines.append(line);
   return line;
 }
 
+/** Returns a value of an answer as the page's template writes it. */
+function written(column, value) {
+  if (value === null || value === undefined) return column.unknown;
+  if (column.form === "percent") return `${(100 * value).toFixed(1)} %`;
+  if (column.form === "flag") return value ? column.yes : column.no;
+  return ["class", "model"].includes(column.form) ? titles[value] ?? value : String(value);
+}
+
 function fillLine(line, result) {
-  const [, , label, confidence, review] = line.cells;
   if (result.success) {
-    label.textContent = titles[result.predicted_class];
-    confidence.textContent = `${(100 * result.confidence).toFixed(1)} %`;
-    review.textContent = result.needs_review ? "needs review" : "";
+    pageColumns.forEach(([name, column], index) => { line.cells[FIRST + index].textContent = written(column, result[name]); });
   } else {
-    label.textContent = result.error;
+    line.cells[FIRST].textContent = result.error;
     line.className = "failed";
   }
 }
@@ -102,7 +111,7 @@ async function classifyAll(files) {
   document.getElementById("table-title").focus();
   const work = async () => {
     for (let one = waiting.shift(); one; one = waiting.shift()) {
-      one.line.cells[2].textContent = "classifying…";
+      one.line.cells[FIRST].textContent = "classifying…";
       const tooLarge = { success: false, code: "file_too_large", error: `The file is larger than ${LARGEST / 2 ** 20} MiB.` };
       const result = one.file.size > LARGEST ? tooLarge : await askFor(one.file, model);
       results[one.index] = { file: one.file.name, ...result };
@@ -145,9 +154,9 @@ function quoted(value) {
 }
 
 function asCsv() {
-  const classes = JSON.parse(form.dataset.classes);
-  const head = ["file", "success", "predicted_class", "confidence", ...classes, "needs_review", "model_type", "request_id", "code", "error"];
-  const rows = results.map((one) => head.map((name) => quoted(classes.includes(name) ? one.all_probabilities?.[name] : one[name])));
+  const fields = fileColumns.flatMap(([name, column]) => (column.form === "classes" ? classNames : [name]));
+  const head = ["file", "success", ...fields, "request_id", "code", "error"];
+  const rows = results.map((one) => head.map((name) => quoted(one.all_probabilities?.[name] ?? one[name])));
   return [`# ${form.dataset.disclaimer}`, head.join(","), ...rows.map((row) => row.join(","))].join("\n") + "\n";
 }
 

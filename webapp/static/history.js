@@ -25,9 +25,10 @@ function keep(entries) {
 function showHistory(entries) {
   document.getElementById("past").replaceChildren(...entries.map((entry) => {
     const line = document.createElement("tr");
-    for (const [place, text] of [entry.time, entry.file, entry.label, entry.confidence, entry.review].entries()) {
+    for (const [place, text] of [entry.time, entry.file, ...(entry.cells ?? [])].entries()) {
       const cell = document.createElement(place === 1 ? "th" : "td");
       if (place === 1) cell.scope = "row";
+      cell.className = pageColumns[place - 2]?.[1].form ?? "";
       cell.textContent = text;
       line.append(cell);
     }
@@ -38,9 +39,9 @@ function showHistory(entries) {
 
 /** Adds the answer that the page shows, if it is one. */
 function remember(file) {
-  const answer = document.getElementById("answer").dataset;
-  if (!answer.label) return;
-  keep([{ time: new Date().toLocaleTimeString(), file, ...answer }, ...remembered()]);
+  const { cells } = document.getElementById("answer").dataset;
+  if (!cells) return;
+  keep([{ time: new Date().toLocaleTimeString(), file, cells: JSON.parse(cells) }, ...remembered()]);
 }
 
 document.getElementById("forget").addEventListener("click", () => {
