@@ -30,7 +30,7 @@ import numpy as np
 
 from bench import serving
 from core import files
-from tests import hostile as corpus
+from tests.support import hostile as corpus
 
 OUTPUT = Path("bench/reliability.json")
 HUNG_SECONDS = 15.0
@@ -292,7 +292,7 @@ def soak(folder: Path, options: argparse.Namespace) -> dict:
 
 
 def hostile(folder: Path, options: argparse.Namespace) -> dict:
-    """Send every upload of tests/hostile.py, round after round; the first rounds do not count for the memory."""
+    """Send every upload of tests/support/hostile.py, in rounds; the first do not count for the memory."""
     cases, slowest, wrong, before = corpus.cases(), {}, Counter(), 0.0
     with serving.running(serving.ours(folder, "int8"), folder / "server.log") as (port, process, _):
         for number in range(options.rounds):

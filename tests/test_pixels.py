@@ -11,10 +11,10 @@ from PIL import Image
 
 from imaging import decode
 from stages.data import phantom, preprocess
-from tests import hostile
 from tests.conftest import PROJECT
+from tests.support import hostile
+from tests.support.road import DATA
 
-REAL = PROJECT.parent / "shared/data/brain-mri"
 SIZES = (64, 112, 224)
 
 
@@ -69,9 +69,9 @@ def test_phantoms(pixels, trained):
 
 
 def test_real_slices(pixels, trained):
-    paths = sorted(path for path in REAL.rglob("*") if path.suffix in decode.SUFFIXES)[::5]
+    paths = sorted(path for path in DATA.rglob("*") if path.suffix in decode.SUFFIXES)[::5]
     if not paths:
-        pytest.skip(f"no real images: {REAL} is absent")
+        pytest.skip(f"no real images: {DATA} is absent")
     assert len(paths) > 1000
     images = [decode.read(path) for path in paths]
     assert differing(pixels, {112: trained[112]}, images) == []

@@ -14,7 +14,7 @@ from core import contract
 from stages import prepare
 from stages.common import command
 from stages.data import dataset, grouping, phantom, probe
-from tests import medical
+from tests.support import medical
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from pydicom.uid import SecondaryCaptureImageStorage
 import imaging
 from imaging import decode, dicom, nifti, slices
 from imaging.slices import Choice
-from tests import medical
+from tests.support import medical
 
 ANY = Choice()
 RAMP = np.tile(np.arange(64, dtype=np.uint16) * 16, (48, 1))

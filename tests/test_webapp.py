@@ -18,7 +18,7 @@ from urllib3.filepost import encode_multipart_formdata
 import client
 from core import contract
 from imaging import CODES, decode
-from tests import hostile
+from tests.support import hostile
 from webapp import create_app, errors, journal, page, refused, security, turns, uploads, views
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}

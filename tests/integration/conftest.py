@@ -9,8 +9,8 @@ from PIL import Image
 
 from client import Classifier
 from serving.server import Server
-from tests.integration import repository as small
-from tests.integration import road
+from tests.support import repository as small
+from tests.support import road
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,7 @@ import client
 from client import __main__ as command
 from client import batch
 from core import contract
-from tests.integration.repository import MAX_BATCH_SIZE
+from tests.support.repository import MAX_BATCH_SIZE
 
 ROOT = Path(__file__).parents[2]
 

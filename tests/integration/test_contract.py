@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from hypothesis.errors import Unsatisfiable
 from schemathesis import GenerationMode
 
-from tests import medical
-from tests.integration.test_webapp import encoded
+from tests.support import medical
+from tests.support.site import encoded
 from webapp import create_app
 
 CASES = settings(max_examples=450, derandomize=True, database=None, deadline=None,

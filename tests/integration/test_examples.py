@@ -13,9 +13,9 @@ import pytest
 from PIL import Image
 
 from core import contract
-from tests import medical
 from tests.conftest import PROJECT
-from tests.integration.test_webapp import published
+from tests.support import medical
+from tests.support.site import published
 
 README = (PROJECT / "README.md").read_text()
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", README, re.MULTILINE | re.DOTALL)

@@ -1,4 +1,4 @@
-"""Two minutes of fuzzing the decoder; tests/fuzz_decode.py runs longer by hand."""
+"""Two minutes of fuzzing the decoder; tests/support/fuzz_decode.py runs longer by hand."""
 
 import re
 import subprocess
@@ -14,8 +14,8 @@ pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="atheris has 
 
 def fuzz(*options: str) -> subprocess.CompletedProcess:
     """Run the fuzzer."""
-    return subprocess.run([sys.executable, "-m", "tests.fuzz_decode", *options], cwd=PROJECT, capture_output=True,
-                          text=True, errors="replace", timeout=300)
+    words = [sys.executable, "-m", "tests.support.fuzz_decode", *options]
+    return subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, errors="replace", timeout=300)
 
 
 def test_no_bytes_get_past_the_decoder():

@@ -15,7 +15,7 @@ from core import contract
 from imaging import golden
 from serving.errors import ServingError
 from serving.server import Server, children
-from tests.integration.test_webapp import ask, encoded, predict, published
+from tests.support.site import ask, encoded, predict, published
 from webapp import health
 
 

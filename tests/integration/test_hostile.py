@@ -1,4 +1,4 @@
-"""Every hostile upload of tests/hostile.py gets the right answer from the page as production runs it."""
+"""Every hostile upload of tests/support/hostile.py gets the right answer from the page as production runs it."""
 
 import http.client
 import json
@@ -7,8 +7,8 @@ import pytest
 
 from imaging import decode, limits
 from imaging.errors import ImageError
-from tests import hostile
-from tests.integration.test_webapp import encoded, predict, published
+from tests.support import hostile
+from tests.support.site import encoded, predict, published
 
 CASES = hostile.cases()
 

@@ -13,7 +13,7 @@ import pytest
 
 from core import files
 from serving import snapshot
-from tests.integration.road import clone, run
+from tests.support.road import clone, run
 
 STAGES = ("prepare", "train_custom", "train_resnet", "evaluate", "export")
 RESULTS = ("reports/train_custom/history.csv", "reports/train_resnet/history.csv",

@@ -22,8 +22,8 @@ import imaging  # noqa: E402
 from core import contract  # noqa: E402
 from imaging import decode, dicom, slices  # noqa: E402
 from serving.server import Server  # noqa: E402
-from tests import medical  # noqa: E402
-from tests.integration.test_webapp import published  # noqa: E402
+from tests.support import medical  # noqa: E402
+from tests.support.site import published  # noqa: E402
 from tools import screenshot  # noqa: E402
 from webapp.page import TITLES  # noqa: E402
 

@@ -14,7 +14,7 @@ import pytest
 from urllib3.filepost import encode_multipart_formdata
 
 from tests.conftest import PROJECT
-from tests.integration.test_webapp import encoded, published
+from tests.support.site import encoded, published
 
 
 @pytest.fixture(scope="module")

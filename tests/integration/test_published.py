@@ -13,7 +13,7 @@ from imaging import decode
 from serving.server import Server
 from stages.triton import quantization
 from tests.conftest import PROJECT
-from tests.test_pixels import REAL
+from tests.support.road import DATA
 
 COUNT = 1000
 
@@ -42,9 +42,9 @@ def directly(repository, images: list[bytes]) -> np.ndarray:
 
 
 def test_a_thousand_real_slices(tmp_path):
-    paths = sorted(path for path in REAL.rglob("*") if path.suffix in decode.SUFFIXES)[::5][:COUNT]
+    paths = sorted(path for path in DATA.rglob("*") if path.suffix in decode.SUFFIXES)[::5][:COUNT]
     if not paths:
-        pytest.skip(f"no real images: {REAL} is absent")
+        pytest.skip(f"no real images: {DATA} is absent")
     images = [decode.read(path) for path in paths]
     unpack(tmp_path / "models")
     with Server(tmp_path / "models") as server, ThreadPoolExecutor(4) as pool:

@@ -16,7 +16,7 @@ from tritonclient.utils import InferenceServerException
 import client
 from core import contract
 from serving.server import Server
-from tests.integration.repository import MAX_BATCH_SIZE, SIZE
+from tests.support.repository import MAX_BATCH_SIZE, SIZE
 
 FORGOTTEN = 0.5
 """Seconds after which Triton's batcher looks for requests that it has not been told of."""

@@ -19,8 +19,8 @@ import pytest
 from core import contract
 from serving import releases, snapshot
 from serving.errors import ServingError
-from tests.integration import repository as small
-from tests.integration.test_webapp import COMMAND, ROOT, ask, form, predict, wait_until_healthy
+from tests.support import repository as small
+from tests.support.site import COMMAND, ROOT, ask, form, predict, wait_until_healthy
 
 OTHER = small.FACTS | {contract.DATA_SOURCE: "other"}
 

@@ -19,9 +19,9 @@ from client import Classifier
 from core import contract
 from serving.server import Server
 from stages.data import dataset
-from tests.integration.road import REAL, clone, overrides, run
 from tests.integration.test_published import directly
-from tests.integration.test_webapp import published
+from tests.support.road import REAL, clone, overrides, run
+from tests.support.site import published
 
 TOLERANCE = {"float32": 2e-4, "bfloat16": 1e-2}
 """Served precision -> how far a probability may be from the evaluated one. So few images are never judged for int8."""

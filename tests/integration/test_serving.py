@@ -21,7 +21,7 @@ from imaging import decode
 from serving.errors import ServingError
 from serving.server import SHARED_MEMORY, Server
 from serving.supervisor import Signals, supervise
-from tests.integration.repository import FACTS, RUNTIMES
+from tests.support.repository import FACTS, RUNTIMES
 
 ROOT = Path(__file__).parents[2]
 CLOSE = 1e-5

@@ -14,8 +14,8 @@ from PIL import Image
 from client import __main__ as command
 from imaging import dicom, slices
 from imaging.slices import Choice
-from tests import medical
-from tests.integration.test_webapp import ask, form, predict, published
+from tests.support import medical
+from tests.support.site import ask, form, predict, published
 
 NOISE = np.random.default_rng(4).integers(0, 4000, (60, 70, 5)).astype(np.int16)
 UPRIGHT = np.eye(4)

@@ -1,6 +1,6 @@
 """Looks for bytes that make imaging's decoder do something else than answer or refuse, led by coverage (atheris).
 
-    python -m tests.fuzz_decode --seconds 1800
+    python -m tests.support.fuzz_decode --seconds 1800
 
 Whatever comes in, canonical() must raise an ImageError with a known code, or return bytes that it accepts and leaves as
 they are; the served preprocessing must refuse those with a ValueError, or make finite pixels in [0, 1] of them. Within
@@ -23,7 +23,7 @@ with atheris.instrument_imports(include=["imaging", "PIL", "pydicom", "nibabel"]
     from imaging import CODES, ImageError, decode, dicom, nifti, slices  # noqa: F401
 
 from serving.backends.tensorflow import pixels
-from tests import medical
+from tests.support import medical
 
 FORMS = (("PNG", "L"), ("PNG", "P"), ("PNG", "I;16"), ("PNG", "RGBA"), ("JPEG", "L"), ("JPEG", "CMYK"), ("BMP", "RGB"),
          ("WEBP", "RGB"), ("TIFF", "L"), ("TIFF", "I;16"), ("TIFF", "F"), ("GIF", "P"))
@@ -76,8 +76,8 @@ def unguarded(data: bytes) -> None:
 
 def main() -> None:
     """Run the command; libFuzzer ends the process."""
-    parser = argparse.ArgumentParser(prog="python -m tests.fuzz_decode", description=__doc__.splitlines()[0],
-                                     epilog="example: python -m tests.fuzz_decode --seconds 1800")
+    parser = argparse.ArgumentParser(prog="python -m tests.support.fuzz_decode", description=__doc__.splitlines()[0],
+                                     epilog="example: python -m tests.support.fuzz_decode --seconds 1800")
     parser.add_argument("--seconds", type=int, default=120, help="default: %(default)s")
     parser.add_argument("--unguarded", action="store_true", help="fuzz Pillow itself, to see that faults are found")
     options = parser.parse_args()

@@ -8,11 +8,15 @@ from pathlib import Path
 
 from tests.conftest import PROJECT
 
-REAL = next((path for path in (PROJECT / "dataset/Training", PROJECT / "../shared/data/brain-mri/Training")
+NAMED = os.environ.get("BRAIN_MRI_DATA")
+DATA = Path(NAMED or PROJECT.parent / "shared/data/brain-mri")
+"""Real images, as their publisher packs them: Training/<class>/*.jpg; elsewhere than here with BRAIN_MRI_DATA."""
+REAL = next((path for path in ([] if NAMED else [PROJECT / "dataset/Training"]) + [DATA / "Training"]
              if path.is_dir()), None)
 SMALL = {
     "prepare.image_size": 64, "prepare.phantom_per_class": 15, "prepare.max_per_class": 15, "train.epochs": 2,
     "train.batch_size": 8, "train.start.epochs": 0, "train_resnet.weights": "none", "export.max_batch_size": 4}
+
 
 def clone(target: Path) -> Path:
     """Copy what Git tracks, as it stands in the working tree, into a new repository, as `git clone` would."""

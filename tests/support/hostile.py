@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, PngImagePlugin
 
-from tests import medical
+from tests.support import medical
 
 BOUNDARY = "frontier"
 KIND = f"multipart/form-data; boundary={BOUNDARY}"
