@@ -5,22 +5,24 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-from flask import Blueprint, Response, current_app, jsonify, render_template, request
+from flask import Blueprint, Response, jsonify, render_template, request
 
 import client
 from core import contract
 from imaging import slices
 from webapp import audit, heat, openapi, volumes
-from webapp.errors import failure, from_client, unknown_release, wants_page
+from webapp.access_log import request_id
+from webapp.errors import failure, from_client, not_served, wants_page
 from webapp.health import canaries
-from webapp.journal import request_id
-from webapp.limits import refuse_too_many
+from webapp.limits import count
 from webapp.page import about as page_about
-from webapp.page import render, served_facts
+from webapp.page import render
+from webapp.provenance import served_facts
 from webapp.refused import RETRY_SECONDS, TRY_AGAIN, Refused
+from webapp.services import services
 from webapp.triton import served
-from webapp.turns import in_turn
 from webapp.uploads import chosen_model, chosen_tta, read_batch, read_upload
+from webapp.worker import run_in_worker
 
 blueprint = Blueprint("views", __name__)
 DIGITS = 4
@@ -65,7 +67,7 @@ def predict():
         answer = recorded(picture, asked(classifier.classify, image, model, tta))
         return render(result=answer, model=model, picture=picture)
     prediction = asked(classifier.classify, image, model, tta) if tta else explanation.prediction
-    seen = {"picture": heat.address(in_turn(heat.picture, image)),
+    seen = {"picture": heat.address(run_in_worker(heat.picture, image)),
             "maps": {name: heat.address(heat.overlay(one)) for name, one in explanation.heatmaps.items()}}
     return render(result=recorded(picture, prediction), model=model, seen=seen, picture=picture)
 
@@ -75,9 +77,8 @@ def batch():
     """Classify several uploaded images: JSON with a result or an error for each, in their order."""
     refuse_if_busy()
     uploads, model = read_batch()
-    for _ in uploads[1:]:
-        refuse_too_many()  # every image counts
-    classifier, metrics = served().classifier, current_app.extensions["metrics"]
+    count(len(uploads))
+    classifier, metrics = served().classifier, services().metrics
     pictures = [opened(upload) for upload in uploads]
 
     def answered(picture: slices.Picture | Refused) -> client.Prediction | Refused:
@@ -113,7 +114,7 @@ def slice_of():
         raise Refused(415, "unsupported_format", "Expected a DICOM or NIfTI file. Received: another file.")
     one = volumes.shown(upload, volumes.choice(form))
     return jsonify(success=True, slices=one.counts, plane=one.plane, slice=one.number, warnings=one.warnings,
-                   image=heat.address(in_turn(heat.picture, one.encoded())), disclaimer=contract.DISCLAIMER,
+                   image=heat.address(run_in_worker(heat.picture, one.encoded())), disclaimer=contract.DISCLAIMER,
                    request_id=request_id())
 
 
@@ -129,11 +130,13 @@ def explain():
     try:
         explanation = asked(served().classifier.explain, picture.encoded, model)
     except client.UnknownModel as error:
+        if not served().status.models().get(model):
+            raise
         raise Refused(404, "no_explanation", "This model has no heatmaps.") from error
     wanted = names[0] if names else explanation.prediction.label
     answer = recorded(picture, explanation.prediction)
     if request.accept_mimetypes.best_match(["application/json", "image/png"]) == "image/png":
-        blended = in_turn(heat.blended, picture.encoded, explanation.heatmaps[wanted])
+        blended = run_in_worker(heat.blended, picture.encoded, explanation.heatmaps[wanted])
         return Response(heat.png(blended), content_type="image/png")
     rows = [[round(float(value), DIGITS) for value in row] for row in explanation.heatmaps[wanted]]
     return jsonify(answer | {"explained_class": wanted, "heatmap": rows})
@@ -141,14 +144,14 @@ def explain():
 
 def asked(ask: Callable[..., Any], *question) -> Any:
     """Return what Triton answers to a question about an image, within MAX_IN_FLIGHT. Raises Refused (503 busy)."""
-    metrics = current_app.extensions["metrics"]
+    metrics = services().metrics
     with slot(), metrics.in_flight.track_inprogress():
         return ask(*question)
 
 
 def recorded(picture: slices.Picture, prediction: client.Prediction) -> dict:
     """Return the JSON answer for a prediction of a picture, once it is counted and on the audit log."""
-    current_app.extensions["metrics"].predictions.labels(prediction.model, prediction.label).inc()
+    services().metrics.predictions.labels(prediction.model, prediction.label).inc()
     answer = describe(prediction, picture.warnings)
     audit.record(picture.encoded, prediction)
     return answer
@@ -164,7 +167,7 @@ def live():
 def ready():
     """Say whether images can be classified, in one word: 200, or 503 as /health."""
     is_live, answering = canaries()
-    return verdict({}, is_live and all(answering.values()))
+    return verdict({}, is_live and is_well(answering))
 
 
 @blueprint.get("/health")
@@ -175,12 +178,17 @@ def health():
     """
     is_live, answering = canaries()
     asked = [chosen_model({"model": [request.args["model"]]})] if "model" in request.args else answering
-    if is_live and any(contract.RELEASE in name and name not in answering for name in asked):
-        raise unknown_release()
+    if is_live and (absent := set(asked) - set(answering)):
+        raise not_served(absent.pop(), answering)
     models = {name: answering.get(name, False) for name in asked}
     details = {"triton": is_live, "models": models,
                "computing": {name: computing(name) for name, works in models.items() if works}}
-    return verdict(details, is_live and all(models.values()))
+    return verdict(details, is_live and is_well(models))
+
+
+def is_well(models: dict[str, bool]) -> bool:
+    """Say whether there are networks and all of them answer."""
+    return bool(models) and all(models.values())
 
 
 def verdict(details: dict, is_healthy: bool):
@@ -206,7 +214,7 @@ def busy() -> Refused:
 
 def refuse_if_busy() -> None:
     """Raise Refused (503 busy) when all places are taken; takes none."""
-    slots = current_app.extensions["slots"]
+    slots = services().slots
     if not slots.acquire(blocking=False):
         raise busy()
     slots.release()
@@ -215,7 +223,7 @@ def refuse_if_busy() -> None:
 @contextmanager
 def slot():
     """Hold one of the MAX_IN_FLIGHT places. Raises Refused (503 busy) at once when all are taken."""
-    slots = current_app.extensions["slots"]
+    slots = services().slots
     if not slots.acquire(blocking=False):
         raise busy()
     try:
