@@ -1,37 +1,20 @@
 """The limit on a client's requests."""
 
 import logging
-import shutil
 import socket
-import subprocess
 import time
 
 import pytest
-import redis
 
+from tests.support.storage import running
 from webapp import create_app, limits
 
 
 @pytest.fixture(scope="module")
 def storage(tmp_path_factory):
-    """Where a Redis of our own counts."""
-    if not shutil.which("redis-server"):
-        pytest.skip("no redis-server: apt-get install redis-server")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    words = ["redis-server", "--port", str(port), "--bind", "127.0.0.1", "--save", ""]
-    with subprocess.Popen(words, cwd=tmp_path_factory.mktemp("redis"), stdout=subprocess.DEVNULL) as process:
-        try:
-            wait_for(port)
-            yield f"redis://127.0.0.1:{port}"
-        finally:
-            process.terminate()
-
-
-def wait_for(port: int) -> None:
-    """Return when the Redis at a port answers."""
-    with redis.Redis(port=port, retry=redis.retry.Retry(redis.backoff.ConstantBackoff(0.1), 100)) as asking:
-        assert asking.ping()
+    """The address of a Redis of our own."""
+    with running(tmp_path_factory.mktemp("redis")) as address:
+        yield address
 
 
 @pytest.fixture(params=["memory", "Redis"])

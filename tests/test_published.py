@@ -11,6 +11,7 @@ import yaml
 from core import contract
 from stages.triton import quantization
 from tests.conftest import PROJECT
+from webapp.provenance import WITHDRAWN, is_withdrawn
 
 HERE = PROJECT / "published"
 POINTER = yaml.safe_load((HERE / "model_repository.dvc").read_text())["outs"][0]
