@@ -1,7 +1,6 @@
 """From the bytes of one image to the probabilities of the classes, and to the answer, through Triton."""
 
 import math
-import re
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -17,11 +16,10 @@ from tritonclient.utils import InferenceServerException
 from client.answer import Answer, Prediction
 from client.connections import Connections
 from client.errors import BadImage, ClientError, ServerError, ServerUnavailable, translated, unknown_model
+from client.served import TITLES, order
 from core import contract
 from imaging import golden
 from imaging.decode import ImageError, canonical, mirrored
-
-ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[\w.-]+):[0-9]{1,5}")
 
 TRUSTED = 60.0
 """Seconds until the served classes and parameters are looked at again: the server may have become another one."""
@@ -69,7 +67,7 @@ class Classifier:
     """
 
     def __init__(self, url: str, timeout: float = 10.0, run: Callable[..., bytes] = here):
-        if not ADDRESS.fullmatch(url):
+        if not contract.ADDRESS.fullmatch(url):
             raise ValueError(f"Expected a url of the form host:port without a scheme. Received: url={url!r}.")
         if not timeout > 0:
             raise ValueError(f"Expected a timeout above 0 seconds. Received: timeout={timeout!r}.")
@@ -208,17 +206,23 @@ class Classifier:
         except ImageError as error:
             raise BadImage(str(error), code=error.code) from error
 
-    def models(self) -> dict[str, bool]:
-        """Return for everything that the server's repository holds, older releases too, whether its ensemble is ready.
+    def models(self, expected: Sequence[str] = ()) -> dict[str, bool]:
+        """Return for everything that the server can be asked for, older releases too, whether it is ready.
+
+        Args:
+            expected: names that the server's repository is known to hold: listed even if the server lists only what is
+                ready.
+
+        Returns:
+            name -> whether its ensemble is ready, in the order of order(): the first one is the default.
 
         Raises:
             DeadlineExceeded, ServerUnavailable, ServerError: as classify does.
         """
-        ready = self._ready(contract.SERVED)
-        older = [self.describe(name).get(contract.RELEASES, "").split() for name, state in ready.items() if state]
-        releases = dict.fromkeys(release for some in older for release in some)
-        return ready | self._ready([f"{name}{contract.RELEASE}{release}" for release in releases
-                                    for name in contract.SERVED])
+        states = dict.fromkeys(self._loaded(), True)
+        states |= self._ready([name for name in expected or TITLES if name not in states])
+        facts = {name: self.describe(name) if state else {} for name, state in states.items()}
+        return {name: states[name] for name in sorted(states, key=lambda name: order(name, facts[name]))}
 
     def is_live(self) -> bool:
         """Return whether a server answers within the timeout. Never raises ClientError."""
@@ -271,6 +275,15 @@ class Classifier:
             config = self._call(lambda client: client.get_model_config(name), model, time.monotonic() + self.timeout)
             self._configs[model] = time.monotonic(), config
         return config
+
+    def _loaded(self) -> list[str]:
+        """Return the networks whose ensembles the server has loaded; [] if it keeps its statistics closed."""
+        try:
+            models = self._call(lambda client: client.get_inference_statistics()["model_stats"], "",
+                                time.monotonic() + self.timeout)
+        except ServerError:
+            return []
+        return [name for one in models if (name := contract.model(one["name"]))]
 
     def _ready(self, names: Sequence[str]) -> dict[str, bool]:
         """Return which of some names the server's repository holds, and whether each is ready. Raises as models()."""

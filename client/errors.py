@@ -42,9 +42,10 @@ class DeadlineExceeded(ClientError):
 
 
 class UnknownModel(ClientError):
-    """There is no such name (contract.MODEL_NAME), or the server does not serve it."""
+    """The server does not serve this `model`, or no name may look like that (contract.MODEL_NAME)."""
 
     code = "unknown_model"
+    model = ""
 
 
 class UnknownRelease(UnknownModel):
@@ -73,10 +74,12 @@ UNKNOWN_MODEL = re.compile(r"unknown model|has no available versions|is not foun
 
 
 def unknown_model(model: str, detail: str = "") -> UnknownModel:
-    """Return the error for a model name that is not served; its message lists the names that exist."""
-    if contract.MODEL_NAME.fullmatch(model) and contract.RELEASE in model:
-        return UnknownRelease(f"Expected a release that is served. Received: model={model!r}.", detail=detail)
-    return UnknownModel(f"Expected one of {', '.join(contract.SERVED)}. Received: model={model!r}.", detail=detail)
+    """Return the error for a model name that is not served."""
+    is_release = contract.MODEL_NAME.fullmatch(model) and contract.RELEASE in model
+    kind, wanted = (UnknownRelease, "release") if is_release else (UnknownModel, "model")
+    error = kind(f"Expected a {wanted} that is served. Received: model={model!r}.", detail=detail)
+    error.model = model
+    return error
 
 
 def _from_answer(error: InferenceServerException, model: str) -> ClientError:

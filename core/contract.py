@@ -9,6 +9,10 @@ import re
 CLASSES = ("glioma", "meningioma", "notumor", "pituitary")
 """Class names in the order of the probabilities: index i of every output is CLASSES[i]."""
 
+CLASS_TITLES = {name: {"notumor": "No tumour", "pituitary": "Pituitary tumour"}.get(name, name.capitalize())
+                for name in CLASSES}
+"""How people read the names of the classes."""
+
 HEALTHY = "notumor"
 """The class of slices without a tumour."""
 
@@ -24,8 +28,11 @@ SERVED = (*NETWORKS, ENSEMBLE)
 RELEASE = "."
 """Stands between the two; a sign that needs no quoting in a URL, as Triton does not take quotes off model names."""
 
-MODEL_NAME = re.compile(rf"(?:{'|'.join(SERVED)})(?:{re.escape(RELEASE)}[0-9A-Za-z.-]+)?")
-"""Every name that a request may give, whether or not it is served."""
+MODEL_NAME = re.compile(rf"[a-z][a-z0-9_]{{0,63}}(?:{re.escape(RELEASE)}[0-9A-Za-z.-]+)?")
+"""The form of every name that a request may give; what is served only Triton knows."""
+
+ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[\w.-]+):[0-9]{1,5}")
+"""host:port of Triton's HTTP endpoint."""
 
 PREPROCESS = "preprocess"
 """Triton model that turns encoded image bytes into pixels."""
@@ -52,6 +59,12 @@ names none. Older releases have neither."""
 
 DATA_SOURCE = "data_source"
 """Parameter of the classifiers' Triton configuration: the name of the data set that the network was trained on."""
+
+TITLE = "title"
+"""Parameter beside it: how people read the network's name."""
+
+RANK = "rank"
+"""Parameter beside it: the place of the network among those that are served; the lowest one is the default."""
 
 REVIEW_THRESHOLD = "review_threshold"
 """Parameter of the classifiers' Triton configuration: a prediction of lower confidence needs a person's review."""

@@ -18,6 +18,7 @@ from client import __main__ as command
 from client import batch
 from client.answer import heads
 from client.classifier import _prediction
+from client.served import order, title
 from core import contract
 
 
@@ -140,16 +141,17 @@ def test_something_that_is_no_triton_is_a_server_error(scan):
         client.Classifier(url).classify(scan)
 
 
-@pytest.mark.parametrize("name", ["vgg", "custom.", "custom.1/versions/1", "custom.1\n", ".1", ""])
-def test_an_unknown_model_lists_the_known_ones(scan, name):
-    with pytest.raises(client.UnknownModel, match="custom, resnet50.*Received: model="):
+@pytest.mark.parametrize("name", ["VGG 16", "9", "custom.", "custom.1/versions/1", "custom.1\n", ".1", ""])
+def test_what_is_no_name_of_a_model_asks_no_server(scan, name):
+    with pytest.raises(client.UnknownModel, match="Received: model="):
         client.Classifier(refused()).classify(scan, name)
 
 
 def test_a_name_and_its_ensemble_are_one_to_one():
     for name in (*contract.SERVED, *(f"{name}.20261126T073355.123456Z-0a1b2c3d" for name in contract.SERVED)):
         assert contract.model(contract.classifier(name)) == name
-    assert {contract.model(name) for name in ("custom", "preprocess", "explain_custom", "classify_vgg")} == {None}
+    assert {contract.model(name) for name in ("custom", "preprocess", "explain_custom", "classify_VGG")} == {None}
+    assert contract.model("classify_vgg16") == "vgg16"
 
 
 @pytest.mark.parametrize(("data", "code"), [(b"", "empty_file"), (b"%PDF-1.4 and more", "unsupported_format")])
@@ -246,3 +248,17 @@ def test_a_mistake_in_the_command_is_exit_code_2(tmp_path, extra):
     with pytest.raises(SystemExit) as caught:
         command.main([str(tmp_path), *extra])  # without extra: a folder that holds no image
     assert caught.value.code == 2
+
+
+def test_what_is_served_is_ordered_by_rank_then_as_it_was_before_ranks_then_by_name():
+    ranks = {"vit": "0", "ensemble": "2", "custom": "1"}
+    names = ["convnext", "custom.2026", "ensemble", "resnet50", "vit", "custom", "custom.2027", "aged"]
+    ordered = sorted(names, key=lambda name: order(name, {contract.RANK: ranks[name]} if name in ranks else {}))
+    assert ordered == ["vit", "custom", "ensemble", "resnet50", "aged", "convnext", "custom.2027", "custom.2026"]
+
+
+@pytest.mark.parametrize(("name", "facts", "shown"), [
+    ("custom", {}, "Custom CNN"), ("custom", {contract.TITLE: "Small"}, "Small"), ("vit", {}, "Vit"),
+    ("vit.2026", {contract.TITLE: "ViT"}, "ViT, release 2026")])
+def test_titles_come_with_the_export(name, facts, shown):
+    assert title(name, facts) == shown

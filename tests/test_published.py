@@ -11,7 +11,7 @@ import yaml
 from core import contract
 from stages.triton import quantization
 from tests.conftest import PROJECT
-from webapp import page
+from webapp.provenance import WITHDRAWN, is_withdrawn
 
 HERE = PROJECT / "published"
 POINTER = yaml.safe_load((HERE / "model_repository.dvc").read_text())["outs"][0]
@@ -76,8 +76,8 @@ def test_it_is_served_in_int8_as_the_validation_images_allow(model_files, proven
 @pytest.mark.parametrize("name", ["README.md", "published/README.md", "published/run/MODEL_CARD.md"])
 def test_its_scores_are_withdrawn_wherever_they_were_claimed(name, provenance):
     text = (PROJECT / name).read_text()
-    assert page.is_withdrawn(provenance)
-    assert page.WITHDRAWN in " ".join(text.replace("> ", "").replace("**", "").split())
+    assert is_withdrawn(provenance)
+    assert WITHDRAWN in " ".join(text.replace("> ", "").replace("**", "").split())
     assert name.startswith("published/run") or "0.98" not in text.split("## Params")[0]
 
 

@@ -11,9 +11,11 @@ import subprocess
 import sys
 import tempfile
 import zlib
+from datetime import datetime
 
 import pytest
 from PIL import Image
+from pythonjsonlogger.json import JsonFormatter
 from urllib3.filepost import encode_multipart_formdata
 
 import client
@@ -21,7 +23,7 @@ from client.answer import columns
 from core import contract
 from imaging import CODES, decode
 from tests.support import hostile
-from webapp import create_app, errors, journal, page, refused, security, turns, uploads
+from webapp import create_app, errors, logs, page, refused, security, uploads, worker
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
@@ -112,7 +114,7 @@ BAD_FORMS = {
     "two models": ({"file": upload(b"1"), "model": ["custom", "resnet50"]}, 400, "several_models"),
     "misspelt field": ({"file": upload(b"1"), "modle": "resnet50"}, 400, "unknown_field"),
     "file in another field": ({"image": upload(b"1")}, 400, "unknown_field"),
-    "unknown model": ({"file": upload(b"1"), "model": "vgg16"}, 404, "unknown_model"),
+    "no name of a model": ({"file": upload(b"1"), "model": "VGG 16"}, 404, "unknown_model"),
     "empty model": ({"file": upload(b"1"), "model": ""}, 404, "unknown_model"),
     "many parts": ({"file": upload(b"1"), "model": ["custom"] * 20}, 413, "file_too_large"),
     "long field": ({"file": upload(b"1"), "model": "x" * 200_000}, 413, "file_too_large"),
@@ -178,7 +180,7 @@ ADDRESSES = [
     ("POST", "/", 405, "method_not_allowed"),
     ("GET", "/nothing", 404, "not_found"),
     ("GET", "/static/../../requirements.txt", 404, "not_found"),
-    ("GET", "/health?model=vgg16", 404, "unknown_model"),
+    ("GET", "/health?model=VGG", 404, "unknown_model"),
 ]
 
 
@@ -247,7 +249,7 @@ def test_a_triton_that_never_answers_is_given_up(path, state):
 def test_without_triton_health_says_so(web):
     answer = web.get("/health")
     assert (answer.status_code, answer.json["triton"]) == (503, False)
-    assert answer.json["models"] == dict.fromkeys(contract.SERVED, False)
+    assert answer.json["models"] == {}
 
 
 def test_without_triton_the_page_loads_and_says_so(web):
@@ -278,7 +280,7 @@ def test_the_accept_header_chooses_the_shape(web, accept, kind):
 
 def test_all_slots_taken_is_busy(dead_port):
     app = create_app({"TRITON_URL": dead_port, "MAX_IN_FLIGHT": 1})
-    with app.extensions["slots"]:
+    with app.extensions["services"].slots:
         answer = send(app.test_client(), file=upload(picture()))
     assert (answer.status_code, answer.json["code"]) == (503, "busy")
 
@@ -288,22 +290,30 @@ def test_a_failed_classification_gives_its_slot_back(dead_port):
     assert [send(web, file=upload(picture())).json["code"] for _ in range(3)] == ["server_unavailable"] * 3
 
 
+def written(caplog) -> list[str]:
+    """Return the log lines as they are written."""
+    formatter = JsonFormatter(**{name: value for name, value in logs.FORMAT.items() if name != "()"})
+    return [formatter.format(record) for record in caplog.records]
+
+
 def test_one_log_line_without_names(web, caplog):
     caplog.set_level(logging.INFO)
     answer = send(web, file=upload(b"", "Jane Doe 1970.jpg"), model="custom")
-    line, = map(journal.JsonLines().format, caplog.records)
+    line, = written(caplog)
     entry = json.loads(line)
-    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", entry.pop("time")) and entry.pop("ms") >= 0
-    assert entry == {"level": "INFO", "message": "request", "method": "POST", "path": "/predict", "status": 400,
+    assert datetime.fromisoformat(entry.pop("time")).tzinfo and entry.pop("ms") >= 0
+    assert entry == {"level": "INFO", "message": "request", "method": "POST", "route": "/predict", "status": 400,
                      "request_id": answer.json["request_id"]}
     assert "Jane" not in answer.text
 
 
-def test_a_path_cannot_forge_log_lines(web, caplog):
+def test_what_was_asked_for_is_not_logged_but_its_route(web, caplog):
     caplog.set_level(logging.INFO)
-    web.get("/a%0Amethod=GET?name=Jane")
-    lines = [journal.JsonLines().format(record) for record in caplog.records]
-    assert len(lines) == 1 and "\n" not in lines[0] and "Jane" not in lines[0]
+    web.get("/Jane%0Amethod=GET?name=Jane")
+    web.get("/static/Jane").close()
+    lines = written(caplog)
+    assert [json.loads(line)["route"] for line in lines] == [None, "/static/<path:filename>"]
+    assert "Jane" not in "".join(lines)
 
 
 def test_a_fault_is_opaque_and_logged_under_its_id(app, caplog):
@@ -311,7 +321,9 @@ def test_a_fault_is_opaque_and_logged_under_its_id(app, caplog):
     answer = app.test_client().get("/broken")
     assert (answer.status_code, answer.json["code"]) == (500, "server_error")
     assert "division" not in answer.text
-    assert any(answer.json["request_id"] in line for line in caplog.messages)
+    fault = json.loads(written(caplog)[0])
+    assert (fault["code"], fault["request_id"]) == ("server_error", answer.json["request_id"])
+    assert "ZeroDivisionError" in fault["traceback"]
     assert "ZeroDivisionError" in caplog.text
 
 
@@ -325,16 +337,16 @@ def test_uploads_never_touch_the_disk(app, monkeypatch):
 def test_the_size_of_a_picture_is_that_which_pillow_finds():
     files = [picture("JPEG", (3000, 1000), mode) for mode in ("L", "RGB", "CMYK")]
     files += [content for _, content, _ in hostile.files() if len(content) < decode.MAX_BYTES]
-    assert [turns.area(one) for one in files] == [decode.area(one) for one in files]
-    assert turns.area(files[0]) == 3_000_000
+    assert [worker.area(one) for one in files] == [decode.area(one) for one in files]
+    assert worker.area(files[0]) == 3_000_000
 
 
 def test_every_fault_of_an_image_has_a_status():
     assert set(errors.BAD_IMAGE) == set(CODES)
 
 
-def test_every_name_of_the_contract_has_a_title():
-    assert set(page.TITLES) == {*contract.SERVED, *contract.CLASSES}
+def test_every_class_has_a_title():
+    assert tuple(contract.CLASS_TITLES) == contract.CLASSES and all(contract.CLASS_TITLES.values())
 
 
 @pytest.mark.parametrize(("served", "expected"), [
@@ -408,12 +420,6 @@ def test_scores_of_cut_patients_are_withdrawn(source, grouping, shown):
     assert (page.test_score(facts) == "0.980") is shown
 
 
-def test_the_environment_configures_and_the_argument_wins(monkeypatch):
-    monkeypatch.setenv("TRITON_URL", "127.0.0.1:1")
-    assert create_app().config["TRITON_URL"] == "127.0.0.1:1"
-    assert create_app({"TRITON_URL": "127.0.0.1:2"}).config["TRITON_URL"] == "127.0.0.1:2"
-
-
 COMMANDS = [
     (["--help"], 0, "example:"),
     (["--port", "99999"], 2, "from 1 to 65535"),
@@ -469,6 +475,8 @@ def test_behind_a_proxy_with_a_prefix_every_address_has_it(dead_port):
 def test_the_page_about_the_models_says_what_the_files_say_and_survives_broken_ones(dead_port, tmp_path):
     folder = tmp_path / "custom/1"
     folder.mkdir(parents=True)
+    for name in contract.SERVED:
+        (tmp_path / contract.classifier(name)).mkdir()
     scores = {"macro_f1": 0.9, "accuracy": 0.8, "intervals": {"accuracy": [0.7, 0.85]}, "tta": {"macro_f1": 0.925},
               "classes": {"glioma": {"precision": 0.5, "images": 9}, "other": {}, "pituitary": None}}
     facts = {"data": {"source": "<set>", "splits": {"test": {"glioma": 9}, "odd": 3}}, "test_scores": scores,
@@ -493,6 +501,7 @@ BIN = {"images": 3, "confidence": 0.9, "accuracy": 1.0}
     ({"confusion": [[0] * 4] * 4, "reliability": [{}]}, False)])
 def test_diagrams_are_drawn_from_what_the_files_say_and_survive_broken_ones(dead_port, tmp_path, diagrams, shown):
     (tmp_path / "custom/1").mkdir(parents=True)
+    (tmp_path / "classify_custom").mkdir()
     (tmp_path / "custom/1/provenance.json").write_text(json.dumps({"test_diagrams": diagrams}))
     web = create_app({"TRITON_URL": dead_port, "MODEL_REPOSITORY": str(tmp_path)}).test_client()
     text = web.get("/about").text

@@ -3,11 +3,14 @@
 import argparse
 import logging
 
-from webapp import DEFAULTS, create_app
+from webapp import create_app, settings
 from webapp.audit import AuditError
 from webapp.keys import KeyFileError
 
-EXAMPLE = """example:
+EPILOG = f"""settings (environment variables, by default):
+{settings.table()}
+
+example:
   python -m serving --repository model_repository -- python -m webapp --port 5000
   then open http://127.0.0.1:5000
 """
@@ -26,15 +29,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         prog="python -m webapp",
         description="Run the page on 127.0.0.1 for development. For production: "
         "gunicorn -c webapp/gunicorn.conf.py 'webapp:create_app()'",
-        epilog=EXAMPLE,
+        epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--port", type=port, default=5000, help="port to listen on (default: %(default)s)")
-    parser.add_argument(
-        "--triton-url",
-        help=f"host:port of Triton's HTTP port (default: the environment variable TRITON_URL, "
-        f"else {DEFAULTS['TRITON_URL']})",
-    )
+    parser.add_argument("--triton-url", help="host:port of Triton's HTTP port, instead of TRITON_URL")
     parser.add_argument("--check", action="store_true", help="only say whether the settings can be used")
     return parser.parse_args(arguments)
 

@@ -26,12 +26,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from flask import Flask, current_app, g
+from flask import current_app, g
 
 from client import Answer
-from webapp.journal import request_id
-from webapp.page import provenance, revision
+from webapp.access_log import request_id
+from webapp.provenance import provenance, revision
 from webapp.refused import Refused
+from webapp.services import services
 
 HEAD, KEY, LOCK = "head.json", "key", "lock"
 START = {"sequence": 0, "last": "", "file": 1, "size": 0}
@@ -242,7 +243,7 @@ def record(image: bytes, answer: Answer) -> None:
     Raises:
         Refused: 503 audit_unavailable: an answer without a record is not given.
     """
-    log = current_app.extensions["audit"]
+    log = services().audit
     if log is None:
         return
     now = datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="milliseconds")
@@ -253,15 +254,9 @@ def record(image: bytes, answer: Answer) -> None:
     try:
         log.append(entry)
     except (OSError, AuditError) as error:
-        current_app.logger.error("audit: %s", error, extra={"fields": {"request_id": request_id()}})
+        current_app.logger.error("audit: %s", error, extra={"request_id": request_id()})
         raise Refused(503, "audit_unavailable", "The record of this answer cannot be written, so it is not given. Try "
                       "again later.") from error
-
-
-def register(app: Flask) -> None:
-    """Give an application its log, or None without AUDIT_LOG. Raises OSError or AuditError if it cannot be opened."""
-    folder, key = app.config["AUDIT_LOG"], app.config["AUDIT_KEY_FILE"]
-    app.extensions["audit"] = AuditLog(Path(folder), Path(key) if key else None) if folder else None
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -3,13 +3,17 @@
 A browser without JavaScript gets the page with the same text and the same status.
 """
 
+from collections.abc import Iterable
+
 from flask import Flask, current_app, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 import client
+from core import contract
 from imaging import decode
 from imaging.errors import ImageError
-from webapp.journal import request_id
+from webapp.access_log import request_id
+from webapp.health import readiness
 from webapp.page import render
 from webapp.refused import TRY_AGAIN, Refused
 
@@ -63,24 +67,30 @@ def from_image(error: ImageError | client.BadImage) -> Refused:
     return Refused(BAD_IMAGE[error.code], error.code, str(error))
 
 
-def unknown_release() -> Refused:
-    """Return the answer for a release that is not served."""
-    return Refused(404, client.UnknownRelease.code, "This older release of the model is not served. Choose another.")
+def not_served(model: str, served: Iterable[str]) -> Refused:
+    """Return the answer for a network that is not among those that are served."""
+    if contract.RELEASE in model and contract.MODEL_NAME.fullmatch(model):
+        message = "This older release of the model is not served. Choose another."
+        return Refused(404, client.UnknownRelease.code, message)
+    names = ", ".join(served)
+    message = f"There is no such model. Choose one of: {names}." if names else "There is no such model."
+    return Refused(404, client.UnknownModel.code, message)
 
 
 def from_client(error: client.ClientError) -> Refused:
     """Translate a failure of the client; what Triton said about it is logged, not shown: it can hold paths."""
     if isinstance(error, client.BadImage):
         return from_image(error)
-    if isinstance(error, client.UnknownRelease):
-        return unknown_release()
-    current_app.logger.error("code=%s request_id=%s detail=%r", error.code, request_id(), error.detail)
+    if isinstance(error, client.UnknownModel) and error.model not in (names := readiness()[1]):
+        return not_served(error.model, names)
+    current_app.logger.error("no prediction", extra={"code": error.code, "request_id": request_id(),
+                                                     "detail": error.detail})
     if isinstance(error, client.DeadlineExceeded):
         return Refused(503, error.code, f"The model server is too slow at the moment. {TRY_AGAIN}")
     if isinstance(error, client.ServerUnavailable):
         return Refused(503, error.code, f"The model server cannot be reached. {TRY_AGAIN}")
     if isinstance(error, client.UnknownModel):
-        # The form was checked before: the network exists, but this Triton has not loaded it.
+        # It belongs to what is served, but Triton has not loaded it.
         return Refused(503, "model_not_ready", f"This model is not loaded. Choose another, or: {TRY_AGAIN}")
     return Refused(500, error.code, OPAQUE)
 
@@ -98,7 +108,7 @@ def from_http(error: HTTPException):
 
 def from_fault(error: Exception):
     """Return an opaque 500 and log the traceback under the request's id."""
-    current_app.logger.error("code=server_error request_id=%s", request_id(), exc_info=error)
+    current_app.logger.error("fault", exc_info=error, extra={"code": "server_error", "request_id": request_id()})
     return answer(Refused(500, "server_error", OPAQUE))
 
 

@@ -7,28 +7,48 @@ image (imaging.golden) through each ensemble and believes only the right predict
 import threading
 import time
 
-from flask import Flask, current_app
+from flask import current_app
 
 import client
-from core import contract
-from webapp.triton import served
+from webapp.services import services
+from webapp.triton import Backend, served
 
 TRUSTED_SECONDS = 5.0
 """How long one answer of canaries() holds, so that /health cannot be used to keep the networks busy."""
 
 
+class Canaries:
+    """Remembers the last answer of canaries(). Safe for threads and greenlets."""
+
+    def __init__(self) -> None:
+        self._lock, self._asked = threading.Lock(), float("-inf")
+        self._backend: Backend | None = None
+        self._answer: tuple[bool, dict[str, bool]] = False, {}
+
+    def answer(self) -> tuple[bool, dict[str, bool]]:
+        """Return canaries() of the current request's Triton."""
+        with self._lock:
+            if self._backend is not served() or time.monotonic() - self._asked >= TRUSTED_SECONDS:
+                live, ready = readiness()
+                self._answer = live, {name: is_ready and answers(name) for name, is_ready in ready.items()}
+                for name, well in self._answer[1].items():
+                    services().metrics.canary.labels(name).set(well)
+                self._asked, self._backend = time.monotonic(), served()
+            return self._answer
+
+
 def readiness() -> tuple[bool, dict[str, bool]]:
     """Ask Triton whether it lives and which of the networks that it holds are ready.
 
-    When it does not answer, or holds no network, everything that the contract names counts as not ready.
+    When it does not answer, or holds no network, everything that its repository is known to hold counts as not ready.
     """
-    status = served().status
+    backend = served()
     try:
-        live = status.is_live()
-        models = status.models() if live else {}
+        live = backend.status.is_live()
+        models = backend.models() if live else {}
     except client.ClientError:
         live, models = False, {}
-    return live, models or dict.fromkeys(contract.SERVED, False)
+    return live, models or dict.fromkeys(backend.expected(), False)
 
 
 def canaries() -> tuple[bool, dict[str, bool]]:
@@ -36,15 +56,7 @@ def canaries() -> tuple[bool, dict[str, bool]]:
 
     An answer is used again for TRUSTED_SECONDS.
     """
-    kept = current_app.extensions["health"]
-    with kept["lock"]:
-        if kept["served"] is not served() or time.monotonic() - kept["asked"] >= TRUSTED_SECONDS:
-            live, ready = readiness()
-            kept["answer"] = live, {name: is_ready and answers(name) for name, is_ready in ready.items()}
-            for name, well in kept["answer"][1].items():
-                current_app.extensions["metrics"].canary.labels(name).set(well)
-            kept["asked"], kept["served"] = time.monotonic(), served()
-        return kept["answer"]
+    return services().canaries.answer()
 
 
 def answers(model: str) -> bool:
@@ -52,11 +64,6 @@ def answers(model: str) -> bool:
     try:
         served().status.verify(model, most=1)
     except client.ClientError as error:
-        current_app.logger.error("canary of %s: code=%s detail=%r", model, error.code, error.detail)
+        current_app.logger.error("canary", extra={"model": model, "code": error.code, "detail": error.detail})
         return False
     return True
-
-
-def register(app: Flask) -> None:
-    """Give an application its memory of the last answer."""
-    app.extensions["health"] = {"lock": threading.Lock(), "asked": float("-inf"), "served": None, "answer": None}

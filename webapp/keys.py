@@ -17,10 +17,11 @@ import secrets
 import sys
 from pathlib import Path
 
-from flask import Flask, current_app, g, request
+from flask import g, request
 
 from core import files
 from webapp.refused import Refused
+from webapp.services import services
 
 KEY_BYTES = 32
 NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
@@ -107,22 +108,16 @@ def sent_key() -> str | None:
 def key_name() -> str | None:
     """Return the name of the current request's key; None without a right one, or without API_KEYS."""
     if "key_name" not in g:
-        keys, key = current_app.extensions["keys"], sent_key()
+        keys, key = services().keys, sent_key()
         g.key_name = keys.name(key) if keys and key else None
     return g.key_name
 
 
-def refuse_strangers() -> None:
+def refuse_unauthenticated() -> None:
     """Raise Refused (401 no_key) for a request without a right key, where one is needed."""
-    if current_app.extensions["keys"] and request.endpoint not in OPEN and key_name() is None:
-        raise Refused(401, "no_key", "This server wants an API key. Send it as `Authorization: Bearer KEY`; in a "
+    if services().keys and request.endpoint not in OPEN and key_name() is None:
+        raise Refused(401, "no_key", "An API key is required. Send it as `Authorization: Bearer KEY`; in a "
                       "browser give it as the password, with any user name.")
-
-
-def register(app: Flask) -> None:
-    """Protect an application with the keys of API_KEYS, if it is set. Raises KeyFileError as read()."""
-    app.extensions["keys"] = Keys(Path(app.config["API_KEYS"])) if app.config["API_KEYS"] else None
-    app.before_request(refuse_strangers)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,113 +1,92 @@
-"""How often one client may ask, counted over all workers of one machine.
+"""How often one client may ask.
 
-RATE_LIMIT=120 lets each client send so many images a minute, evenly or RATE_BURST at once (leaky bucket as a meter: the
-generic cell rate algorithm, ITU-T I.371, annex A). A client is an API key, else an address; the network prefix of 64
+RATE_LIMIT=120 with RATE_BURST=20 lets each client send 20 images within any 10 seconds: all at once, or evenly 120 a
+minute. In general RATE_BURST images within any 60 * RATE_BURST / RATE_LIMIT seconds, rounded up to whole seconds (a
+moving window); where that is less than a second, RATE_LIMIT / 60 images within any second. Images that are refused do
+not count, and of a batch all images count or none. A client is an API key, else an address; the network prefix of 64
 bits in IPv6. Behind a proxy set TRUSTED_PROXIES=1, or all clients are the proxy.
 
-The counts lie in a file that all workers map, under keyed digests of the clients: no address is stored. A table of
-fixed size bounds the memory; when it is full, the client that has been away the longest is forgotten.
+The counts lie in the memory of the one worker, or with RATE_STORAGE=redis://host:port in a Redis or Valkey that several
+workers and replicas share; addresses are in it for the length of a window. While it is out of reach every image passes,
+and a line in the log says so once a minute: a limit that protects the service must not take it down.
 """
 
-import fcntl
-import hashlib
 import ipaddress
+import logging
 import math
-import mmap
-import os
-import secrets
-import struct
-import tempfile
-import threading
 import time
-import weakref
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
-from flask import Flask, current_app, request
-from werkzeug.middleware.proxy_fix import ProxyFix
+from flask import Response, g, request
+from limits import RateLimitItem, RateLimitItemPerSecond
+from limits.errors import StorageError
+from limits.storage import storage_from_string
+from limits.strategies import MovingWindowRateLimiter
 
 from webapp.keys import key_name
 from webapp.refused import Refused
+from webapp.services import services
 
-ENTRY = struct.Struct("<Qd")
-"""The digest of a client, 0 for none, and the moment (seconds of the machine's monotonic clock) at which its bucket is
-empty again."""
-PLACES, PROBES = 2**16, 8
-SECRET_BYTES = 16
+COUNTED_LATER = "views.batch"
+"""The endpoint whose images are known only when its form is read."""
+PATIENCE, PAUSE, REMINDER = 1.0, 5.0, 60.0
+"""Seconds that an answer of the storage may take, that it is left alone after a failure, and between log lines."""
+REDIS = {"socket_timeout": PATIENCE, "socket_connect_timeout": PATIENCE}
+
+log = logging.getLogger("webapp.limits")
+
+
+def window(per_minute: float, burst: int) -> RateLimitItem:
+    """Return how many images may come within how many seconds, as the head of this module says."""
+    seconds = max(1, math.ceil(60 * burst / per_minute))
+    return RateLimitItemPerSecond(max(burst, int(per_minute * seconds / 60)), seconds)
 
 
 class Limiter:
-    """Counts requests. Safe for threads, greenlets, and several processes that map the same file.
+    """Counts images. Safe for threads and greenlets.
 
     Args:
-        path: the shared file; is made. None counts for this process alone.
-        per_minute: requests a minute of one client, above 0.
-        burst: requests that may come at once, 1 or more.
+        storage: memory:// or the address of a Redis.
+        per_minute: images a minute of one client, above 0.
+        burst: images that may come at once, 1 or more.
 
-    Raises:
-        ValueError: a number is out of its range.
-        OSError: the file cannot be made.
+    Attributes:
+        most: images that can come at once.
     """
 
-    def __init__(self, path: str | None, per_minute: float, burst: int):
-        if not per_minute > 0 or burst < 1:
-            raise ValueError(f"Expected RATE_LIMIT above 0 and RATE_BURST from 1. Received: {per_minute}, {burst}.")
-        self._interval, self._burst, self._lock = 60.0 / per_minute, burst, threading.Lock()
-        self._file = opened(path)
-        weakref.finalize(self, os.close, self._file)
-        with self._alone():
-            if os.fstat(self._file).st_size == 0:
-                os.truncate(self._file, SECRET_BYTES + PLACES * ENTRY.size)
-                os.pwrite(self._file, secrets.token_bytes(SECRET_BYTES), 0)
-            self._table = mmap.mmap(self._file, SECRET_BYTES + PLACES * ENTRY.size)
-        self._secret = self._table[:SECRET_BYTES]
+    def __init__(self, storage: str, per_minute: float, burst: int):
+        options = {} if storage.startswith("memory:") else REDIS
+        self._counts = MovingWindowRateLimiter(storage_from_string(storage, wrap_exceptions=True, **options))
+        self._window = window(per_minute, burst)
+        self.most = self._window.amount
+        self._failed = self._said = -math.inf
 
-    def wait(self, client: str, now: float | None = None) -> float:
-        """Count a request; return 0, or the seconds after which it would be allowed (it is not counted then).
+    def wait(self, client: str, cost: int = 1, count: bool = True) -> int:
+        """Count so many images, all or none; return 0, or the whole seconds after which they would be allowed.
+
+        For several images that is the longest time that it can take. 0 too while the storage is out of reach.
 
         Args:
-            client: who asks.
-            now: seconds of time.monotonic(), which all processes of a machine share.
+            client: who asks. cost: images, up to `most`. count: False: only look.
         """
-        now = time.monotonic() if now is None else now
-        digest = hashlib.blake2b(client.encode(), digest_size=8, key=self._secret).digest()
-        number = int.from_bytes(digest, "little") or 1
-        with self._alone():
-            offset, empty = self._place(number)
-            empty = max(empty, now)
-            wait = empty - now - (self._burst - 1) * self._interval
-            if wait <= 0:
-                ENTRY.pack_into(self._table, offset, number, empty + self._interval)
-        return max(0.0, wait)
+        if time.monotonic() - self._failed < PAUSE:
+            return 0
+        try:
+            ask = self._counts.hit if count else self._counts.test
+            if ask(self._window, client, cost=cost):
+                return 0
+            oldest, left = self._counts.get_window_stats(self._window, client)
+        except StorageError as error:
+            self._note(error)
+            return 0
+        seconds = oldest - time.time() if cost - left == 1 else self._window.get_expiry()
+        return max(1, math.ceil(seconds))
 
-    def _place(self, number: int) -> tuple[int, float]:
-        """Return where a client's entry is, or should be, and the moment in it."""
-        offsets = [SECRET_BYTES + (number + probe) % PLACES * ENTRY.size for probe in range(PROBES)]
-        entries = [(*ENTRY.unpack_from(self._table, offset), offset) for offset in offsets]
-        for known, empty, offset in entries:
-            if known == number:
-                return offset, empty
-        return min(entries, key=lambda entry: entry[1])[2], -math.inf
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """Hold the table against threads and processes."""
-        with self._lock:
-            fcntl.flock(self._file, fcntl.LOCK_EX)
-            try:
-                yield
-            finally:
-                fcntl.flock(self._file, fcntl.LOCK_UN)
-
-
-def opened(path: str | None) -> int:
-    """Return the descriptor of a file, which is made, or of a new file without a name."""
-    if path:
-        return os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-    descriptor, name = tempfile.mkstemp()
-    Path(name).unlink()
-    return descriptor
+    def _note(self, error: StorageError) -> None:
+        """Remember that the storage failed, and log it once in a while."""
+        self._failed = time.monotonic()
+        if self._failed - self._said >= REMINDER:
+            self._said = self._failed
+            log.error("RATE_STORAGE is out of reach: requests are not limited. %s", error)
 
 
 def client() -> str:
@@ -118,24 +97,39 @@ def client() -> str:
         address = ipaddress.ip_address(request.remote_addr or "")
     except ValueError:
         return "unknown"
-    return str(ipaddress.ip_network((address, 64), strict=False) if address.version == 6 else address)
+    if isinstance(address, ipaddress.IPv4Address):
+        return str(address)
+    return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))
 
 
 def refuse_too_many() -> None:
     """Count the current request if it sends an image. Raises Refused (429 too_many_requests) when they are too many."""
-    limiter = current_app.extensions["limiter"]
-    if limiter is None or request.method != "POST":
+    if request.method == "POST":
+        count(1, later=request.endpoint == COUNTED_LATER)
+
+
+def count(images: int, later: bool = False) -> None:
+    """Count images of the current request, all or none.
+
+    Args:
+        images: how many. later: only look whether they would be allowed.
+
+    Raises:
+        Refused: 429 too_many_requests; 400 too_many_files, if so many can never come at once.
+    """
+    if (limiter := services().limiter) is None:
         return
-    if wait := limiter.wait(client()):
-        raise Refused(429, "too_many_requests", f"Too many requests. Try again in {math.ceil(wait)} seconds.",
-                      retry_seconds=math.ceil(wait))
+    if images > limiter.most:
+        raise Refused(400, "too_many_files", f"Expected at most {limiter.most} images at once, received {images}. Send "
+                      "them in several requests.")
+    if seconds := limiter.wait(client(), images, count=not later):
+        raise Refused(429, "too_many_requests", f"Too many requests. Try again in {seconds} seconds.",
+                      retry_seconds=seconds)
+    g.is_counted = not later
 
 
-def register(app: Flask) -> None:
-    """Limit the requests of an application, if RATE_LIMIT says so. Raises ValueError and OSError as Limiter."""
-    config = app.config
-    if proxies := int(config["TRUSTED_PROXIES"]):
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies, x_prefix=proxies)
-    limit, burst = float(config["RATE_LIMIT"]), int(config["RATE_BURST"])
-    app.extensions["limiter"] = Limiter(config["RATE_STATE"], limit, burst) if limit else None
-    app.before_request(refuse_too_many)
+def count_unread(response: Response) -> Response:
+    """Count a request that was refused before its images were counted as one image: reading it was work."""
+    if g.get("is_counted") is False and response.status_code != 429:
+        services().limiter.wait(client())
+    return response

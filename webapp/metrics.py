@@ -1,17 +1,18 @@
 """Numbers for Prometheus at /metrics: requests, how long they took, images in flight, canaries, what is served.
 
 They count in one process; webapp/gunicorn.conf.py runs one. No label carries anything that a caller can choose freely.
-Keep /metrics from strangers in the proxy (README.md, "Behind a proxy").
+Close /metrics to the outside in the proxy, as docs/nginx.conf does.
 """
 
 import time
 
-from flask import Flask, Response, current_app, g, request
+from flask import Response, g, request
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from core import contract
 from webapp.health import readiness
-from webapp.page import provenance, revision, served_facts
+from webapp.provenance import provenance, revision, served_facts
+from webapp.services import services
 
 SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 METHODS = ("GET", "HEAD", "POST", "OPTIONS")
@@ -41,7 +42,7 @@ class Metrics:
 
 def count(response: Response) -> Response:
     """Count the current request."""
-    metrics, endpoint = current_app.extensions["metrics"], request.endpoint or "unknown"
+    metrics, endpoint = services().metrics, request.endpoint or "unknown"
     method = request.method if request.method in METHODS else "other"
     metrics.requests.labels(endpoint, method, response.status_code).inc()
     metrics.seconds.labels(endpoint).observe(time.perf_counter() - g.get("started", time.perf_counter()))
@@ -50,7 +51,7 @@ def count(response: Response) -> Response:
 
 def show() -> Response:
     """Return all numbers in Prometheus's text format."""
-    metrics = current_app.extensions["metrics"]
+    metrics = services().metrics
     metrics.served.clear()
     for name in readiness()[1]:
         if facts := served_facts(name):
@@ -58,10 +59,3 @@ def show() -> Response:
             metrics.served.labels(name, revision(file) or "", str(file.get("exported") or ""), *(
                 facts.get(key, "") for key in (contract.DATA_SOURCE, contract.RUNTIME, contract.PRECISION))).set(1)
     return Response(generate_latest(metrics.registry), content_type=CONTENT_TYPE_LATEST)
-
-
-def register(app: Flask) -> None:
-    """Count every request of an application and show the numbers."""
-    app.extensions["metrics"] = Metrics()
-    app.after_request(count)
-    app.add_url_rule("/metrics", "metrics", show)

@@ -1,41 +1,18 @@
 """What the page shows: the networks and where they come from, a result or an error."""
 
 import datetime
-import json
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from flask import current_app, render_template
+from flask import render_template
 
-import client
+from client import served
 from core import contract
 from imaging import decode, readers, slices
 from webapp import heat
+from webapp.access_log import request_id
 from webapp.health import readiness
-from webapp.journal import request_id
-from webapp.triton import served
-
-TITLES = {
-    "custom": "Custom CNN",
-    "resnet50": "ResNet-50",
-    "ensemble": "Both networks, averaged",
-    "glioma": "Glioma",
-    "meningioma": "Meningioma",
-    "notumor": "No tumour",
-    "pituitary": "Pituitary tumour",
-}
-"""How the page writes the names of the contract."""
-
-WITHDRAWN = (
-    "The scores that were published in November 2026 for real slices are withdrawn: pictures of the public set occur "
-    "mirrored and its patients were in training and test alike, so they measured memory. On scans of other sources the "
-    "network told scanners apart, not tumours; scores by patients and by sources will take their place.")
-"""Stands in place of the scores of a network whose test did not keep patients apart; in README and model card too."""
-
-
-def title(model: str) -> str:
-    """Return how the page writes the name of a model, such as "Custom CNN" or "Custom CNN, release 2026..."."""
-    name, _, release = model.partition(contract.RELEASE)
-    return TITLES[name] + (f", release {release}" if release else "")
+from webapp.provenance import WITHDRAWN, is_withdrawn, nested, provenance, recorded_source, revision, served_facts
 
 
 @dataclass(frozen=True)
@@ -43,12 +20,14 @@ class Network:
     """One network as the page shows it.
 
     Attributes:
-        name: its name in the contract. ready: whether Triton answers for it. data_source: the data set it was trained
-        on, None if unknown. revision: short Git revision of the code that trained it, None if unknown. exported: the
-        day, YYYY-MM-DD, and macro_f1: on its test split, with its 95 % interval where known; "" if unknown.
+        name: as in contract.MODEL_NAME. title: how people read it. ready: whether Triton answers for it. data_source:
+        the data set it was trained on, None if unknown. revision: short Git revision of its export, None if unknown.
+        exported: the day, YYYY-MM-DD, and macro_f1: on its test split, with its 95 % interval where known; "" if
+        unknown.
     """
 
     name: str
+    title: str
     ready: bool
     data_source: str | None
     revision: str | None
@@ -66,34 +45,6 @@ class Network:
         return self.data_source == contract.PHANTOM
 
 
-def served_facts(model: str, asking: str = "status") -> dict[str, str]:
-    """Return what Triton knows of a network, such as contract.DATA_SOURCE; {} if it cannot be told.
-
-    Args:
-        model: the network's name.
-        asking: which of the classifiers of webapp.triton.Backend asks.
-    """
-    try:
-        return getattr(served(), asking).describe(model)
-    except client.ClientError:
-        return {}
-
-
-def provenance(model: str) -> dict:
-    """Return the provenance file that export wrote beside a network; {} if there is none or it cannot be read."""
-    if not (repository := served().repository):
-        return {}
-    path = repository / model / "1" / "provenance.json"
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    except (OSError, ValueError) as error:
-        current_app.logger.warning("Expected a JSON object in %s/1/provenance.json: %s", model, type(error).__name__)
-        return {}
-    return found if isinstance(found, dict) else {}
-
-
 def networks(live: bool, ready: dict[str, bool]) -> list[Network]:
     """Describe the networks; the training data come from Triton, from the files if it is down.
 
@@ -104,34 +55,23 @@ def networks(live: bool, ready: dict[str, bool]) -> list[Network]:
     described = []
     for name in ready:
         facts = provenance(name)
-        source = served_facts(name).get(contract.DATA_SOURCE) if live else None
-        described.append(Network(name, ready[name], source or recorded_source(facts), revision(facts),
+        known = served_facts(name) if live else {}
+        described.append(Network(name, served.title(name, known), ready[name],
+                                 known.get(contract.DATA_SOURCE) or recorded_source(facts), revision(facts),
                                  str(facts.get("exported") or "")[:10], test_score(facts)))
     return described
 
 
-def recorded_source(facts: dict) -> str | None:
-    """Return the data set named in a provenance file, None without one."""
-    data = facts.get("data")
-    return data.get("source") if isinstance(data, dict) else None
+def titles_of(shown: list[Network]) -> Callable[[str], str]:
+    """Return a function from a name to its title, for these networks and any other."""
+    titles = {network.name: network.title for network in shown}
+    return lambda name: titles.get(name) or served.title(name, {})
 
 
 def test_score(facts: dict) -> str:
     """Return the macro F1 on the test split in a provenance file, as 0.912 (0.887-0.934); "" without one that holds."""
     scores = nested(facts, "test_scores")
     return interval(scores, "macro_f1") if "macro_f1" in scores and not is_withdrawn(facts) else ""
-
-
-def is_withdrawn(facts: dict) -> bool:
-    """Return whether a provenance file tells of real slices that were split without regard to patients."""
-    data = nested(facts, "data")
-    return data.get("source") != contract.PHANTOM and data.get("group_by") in ("runs", "duplicates")
-
-
-def revision(facts: dict) -> str | None:
-    """Return the Git revision in a provenance file, its hash cut to 10 digits, "+changes" kept; None without one."""
-    commit, plus, changes = str(facts.get("git_revision") or "").partition("+")
-    return f"{commit[:10]}{plus}{changes}" or None
 
 
 OVERALL = {"accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy", "macro_f1": "Macro F1",
@@ -145,8 +85,7 @@ def about() -> str:
     """Return the page that says what each network is, from its provenance file."""
     live, ready = readiness()
     models = [described(network) for network in networks(live, ready)]
-    return render_template("about.html", models=models, titles=TITLES, title=title, classes=contract.CLASSES,
-                           disclaimer=contract.DISCLAIMER)
+    return render_template("about.html", models=models, disclaimer=contract.DISCLAIMER)
 
 
 def described(network: Network) -> dict:
@@ -167,9 +106,11 @@ def described(network: Network) -> dict:
     averaged = nested(scores, "tta")
     overall |= {f"{OVERALL[key]}, averaged with the mirror image": interval(averaged, key)
                 for key in ("macro_f1", "ece") if key in averaged}
-    classes = [(TITLES[name], one.get("images", ""), *(number(one.get(key)) for key in BY_CLASS))
-               for name, one in nested(scores, "classes").items() if name in TITLES and isinstance(one, dict)]
-    found = {"name": network.name, "ready": network.ready, "known": bool(file), "is_phantom": network.is_phantom,
+    titles = contract.CLASS_TITLES
+    classes = [(titles[name], one.get("images", ""), *(number(one.get(key)) for key in BY_CLASS))
+               for name, one in nested(scores, "classes").items() if name in titles and isinstance(one, dict)]
+    found = {"name": network.name, "title": network.title, "ready": network.ready, "known": bool(file),
+             "is_phantom": network.is_phantom,
              "facts": {name: value for name, value in facts.items() if value not in (None, "")}}
     if is_withdrawn(file):
         return found | {"withdrawn": WITHDRAWN}
@@ -198,13 +139,6 @@ def diagrams(values: dict) -> dict:
     return {"confusion": shades, "reliability": dots} if [len(row) for row in shades] == [size] * size else {}
 
 
-def nested(values: dict, *keys: str) -> dict:
-    """Return the dict that lies behind some keys of nested dicts; {} if there is none."""
-    for key in keys:
-        values = values.get(key) if isinstance(values, dict) else None
-    return values if isinstance(values, dict) else {}
-
-
 def number(value) -> str:
     """Return a number with three digits, "" for anything else."""
     return f"{value:.3f}" if isinstance(value, (int, float)) else ""
@@ -226,31 +160,30 @@ def report(picture: slices.Picture, model: str) -> dict[str, str | None]:
             "exported": str(file.get("exported") or "")[:10]}
 
 
-def render(result: dict | None = None, error=None, model: str = contract.NETWORKS[0],
+def render(result: dict | None = None, error=None, model: str | None = None,
            seen: dict | None = None, picture: slices.Picture = NOTHING) -> str:
     """Return the page as HTML.
 
     Args:
         result: the answer of /predict to show, or None.
         error: a webapp.refused.Refused to show, or None.
-        model: the network that is selected in the form.
+        model: the network that is selected in the form; None for the first.
         seen: data: addresses of the `picture` that was classified, and under `maps` of a heatmap for each class.
         picture: that was classified, for the report.
     """
     live, ready = readiness()
+    shown = networks(live, ready)
     return render_template(
         "page.html",
         live=live,
-        networks=networks(live, ready),
-        model=model,
+        networks=shown,
+        model=model or next(iter(ready), None),
         result=result,
         error=error,
         seen=seen,
         report=report(picture, model) if result else None,
         colours=[f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in heat.COLOURS.astype(int).tolist()],
-        titles=TITLES,
-        title=title,
-        classes=contract.CLASSES,
+        title=titles_of(shown),
         disclaimer=contract.DISCLAIMER,
         phantom=contract.PHANTOM,
         accepted=decode.ACCEPTED,

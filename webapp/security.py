@@ -2,7 +2,7 @@
 
 from urllib.parse import urlsplit
 
-from flask import Flask, Response, request
+from flask import Response, request
 
 from webapp.refused import Refused
 
@@ -47,9 +47,3 @@ def add_headers(response: Response) -> Response:
     if request.endpoint != "static":
         response.headers["Cache-Control"] = "no-store"
     return response
-
-
-def register(app: Flask) -> None:
-    """Protect every answer of an application, errors included."""
-    app.before_request(refuse_cross_site)
-    app.after_request(add_headers)

@@ -4,12 +4,17 @@ A request asks one Triton from beginning to end, so that no answer mixes two rel
 """
 
 import json
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-from flask import Flask, current_app, g
+from flask import current_app, g
 
-from client import Classifier, GatheringClassifier
-from webapp.turns import in_turn
+from client import Classifier, ClientError, GatheringClassifier
+from client.served import TITLES, order
+from core import contract
+from webapp.services import services
+from webapp.settings import Settings
 
 
 class Backend:
@@ -18,20 +23,40 @@ class Backend:
     Args:
         url: host:port of its HTTP endpoint.
         repository: what it serves, for the provenance files; None if unknown.
-        classify_timeout: seconds for one classification.
-        status_timeout: seconds for each question behind / and /health.
+        settings: with the timeouts.
+        run: does the work of reading an image, see client.Classifier.
 
     Attributes:
-        repository: as given. classifier, status: ask with the first and the second timeout.
+        repository: as given. classifier, status: ask within CLASSIFY_TIMEOUT and STATUS_TIMEOUT.
 
     Raises:
-        ValueError: the url is not host:port, or a timeout is not positive.
+        ValueError: the url is not host:port.
     """
 
-    def __init__(self, url: str, repository: str | None, classify_timeout: float, status_timeout: float):
-        self.repository = Path(repository) if repository else None
-        self.classifier = GatheringClassifier(url, classify_timeout, in_turn)
-        self.status = Classifier(url, status_timeout)
+    def __init__(self, url: str, repository: Path | None, settings: Settings, run: Callable):
+        self.repository = repository
+        self.classifier = GatheringClassifier(url, settings.CLASSIFY_TIMEOUT, run)
+        self.status = Classifier(url, settings.STATUS_TIMEOUT)
+        self._default: str | None = None
+
+    def models(self) -> dict[str, bool]:
+        """Return what it serves and whether each is ready, the default first. Raises ClientError."""
+        models = self.status.models(self.expected())
+        self._default = next(iter(models), None)
+        return models
+
+    def expected(self) -> tuple[str, ...]:
+        """Return the networks in its repository's folder, without asking it; () if the folder is unknown."""
+        folders = self.repository.glob(f"{contract.classifier('')}*") if self.repository else ()
+        names = filter(None, (contract.model(folder.name) for folder in folders))
+        return tuple(sorted(names, key=lambda name: order(name, {})))
+
+    def default(self) -> str:
+        """Return the network that answers when a request names none; asks only before the first answer of models()."""
+        if self._default is None:
+            with suppress(ClientError):
+                self.models()
+        return self._default or next(iter(self.expected() or TITLES))
 
     def close(self) -> None:
         """Close the connections that nobody uses at the moment."""
@@ -43,28 +68,28 @@ class Backends:
     """Knows the Triton that new requests should ask.
 
     Args:
-        config: of the application: TRITON_URL, MODEL_REPOSITORY, TRITON_STATE and both timeouts.
+        settings: of the application. run: as Backend.
 
     Raises:
         ValueError: as Backend.
     """
 
-    def __init__(self, config: dict):
-        self._timeouts = config["CLASSIFY_TIMEOUT"], config["STATUS_TIMEOUT"]
-        self._state = Path(config["TRITON_STATE"]) if config["TRITON_STATE"] else None
+    def __init__(self, settings: Settings, run: Callable):
+        self._settings, self._run = settings, run
         self._stamp: tuple | None = None
-        self._now = Backend(config["TRITON_URL"], config["MODEL_REPOSITORY"], *self._timeouts)
+        self._now = Backend(settings.TRITON_URL, settings.MODEL_REPOSITORY, settings, run)
 
     def current(self) -> Backend:
         """Return the Triton to ask; the last one known while the file cannot be read."""
-        if self._state is None:
+        if (file := self._settings.TRITON_STATE) is None:
             return self._now
         try:
-            found = self._state.stat()
+            found = file.stat()
             stamp = found.st_ino, found.st_mtime_ns
             if stamp != self._stamp:
-                state = json.loads(self._state.read_text(encoding="utf-8"))
-                old, self._now = self._now, Backend(state["url"], state["repository"], *self._timeouts)
+                state = json.loads(file.read_text(encoding="utf-8"))
+                repository = Path(state["repository"]) if state["repository"] else None
+                old, self._now = self._now, Backend(state["url"], repository, self._settings, self._run)
                 self._stamp = stamp
                 old.close()
         except (OSError, ValueError, KeyError) as error:
@@ -75,10 +100,5 @@ class Backends:
 def served() -> Backend:
     """Return the Triton of the current request."""
     if "served" not in g:
-        g.served = current_app.extensions["backends"].current()
+        g.served = services().backends.current()
     return g.served
-
-
-def register(app: Flask) -> None:
-    """Give an application its Triton. Raises ValueError as Backend."""
-    app.extensions["backends"] = Backends(app.config)

@@ -7,27 +7,20 @@ from functools import partial
 from typing import BinaryIO
 
 import gevent
-from flask import Flask, Response, current_app, request
+from flask import Response, current_app, request
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from core import contract
-from imaging import decode
+from webapp.errors import not_served
+from webapp.health import readiness
 from webapp.refused import Refused
+from webapp.services import services
+from webapp.triton import served
 
 FIELDS = ("file", "model")
 BATCH_FILES, BATCH_BYTES = 32, 64 * 2**20
 """Most images of a request to /predict/batch, and most bytes of its body."""
-LIMITS = {
-    # A file of exactly MAX_BYTES and the form around it.
-    "MAX_CONTENT_LENGTH": decode.MAX_BYTES + 64 * 2**10,
-    # Of all fields that are no files, and of the header of a part.
-    "MAX_FORM_MEMORY_SIZE": 64 * 2**10,
-    "MAX_FORM_PARTS": 8,
-    # Bytes of all uploads that are being received at the same time, and seconds for one of them.
-    "MAX_UPLOADS_MEMORY": 256 * 2**20,
-    "UPLOAD_TIMEOUT": 30.0,
-}
 PIECE = 2**20
 """Bytes of a refused body that are read at a time."""
 PARSED = 2**16
@@ -55,7 +48,7 @@ class Budget:
 
 
 def read_upload(*more: str) -> tuple[bytes, str, dict[str, list[str]]]:
-    """Return the uploaded image, undecoded, the network asked for (default: the first one), and the form's fields.
+    """Return the uploaded image, undecoded, the network asked for (see chosen_model()), and the form's fields.
 
     Args:
         more: names of fields that the form may have beside FIELDS.
@@ -63,7 +56,7 @@ def read_upload(*more: str) -> tuple[bytes, str, dict[str, list[str]]]:
     Raises:
         Refused: 415 not_multipart; 400 malformed_body, missing_file, several_files, several_models, unknown_field;
             404 unknown_model; 408 upload_too_slow; 503 busy.
-        werkzeug.exceptions.RequestEntityTooLarge: the body or a part of it is over LIMITS.
+        werkzeug.exceptions.RequestEntityTooLarge: the body or a part of it is over its limit.
     """
     require_form()
     files, form = receive(current_app.config["MAX_CONTENT_LENGTH"])
@@ -93,9 +86,9 @@ def receive(most: int) -> tuple[dict, dict]:
         most: bytes that the body may have; so many are set aside when it does not announce its length.
     """
     announced = most if request.content_length is None else min(request.content_length, most)
-    limit = gevent.Timeout(current_app.config["UPLOAD_TIMEOUT"])
+    limit = gevent.Timeout(services().settings.UPLOAD_TIMEOUT)
     try:
-        with current_app.extensions["uploads"].taken(announced), limit:
+        with services().uploads.taken(announced), limit:
             return parse_body()
     except gevent.Timeout as error:
         if error is not limit:
@@ -124,7 +117,7 @@ def parts() -> Iterator[tuple[MultipartSegment, bytes]]:
 
     Raises:
         Refused: 400 malformed_body, if the body is not what its content type says.
-        werkzeug.exceptions.RequestEntityTooLarge: the body or a part of it is over LIMITS.
+        werkzeug.exceptions.RequestEntityTooLarge: the body or a part of it is over its limit.
     """
     boundary, left = request.mimetype_params.get("boundary", ""), request.max_form_memory_size
     part, pieces = None, []
@@ -159,10 +152,10 @@ def read_batch() -> tuple[list[bytes], str]:
 
     Raises:
         Refused: as read_upload; 400 too_many_files.
-        werkzeug.exceptions.RequestEntityTooLarge: the body is over BATCH_BYTES, or a part of it over LIMITS.
+        werkzeug.exceptions.RequestEntityTooLarge: the body is over BATCH_BYTES, or a part of it over its limit.
     """
     request.max_content_length = BATCH_BYTES
-    request.max_form_parts = BATCH_FILES + LIMITS["MAX_FORM_PARTS"]
+    request.max_form_parts = BATCH_FILES + services().settings.MAX_FORM_PARTS
     require_form()
     files, form = receive(BATCH_BYTES)
     require_known(files, form, FIELDS)
@@ -186,12 +179,12 @@ def chosen_file(files: dict) -> bytes:
 
 
 def chosen_model(form: dict) -> str:
-    """Return the network asked for. Raises Refused: 400 several_models, 404 unknown_model."""
-    names = form.get("model", [contract.NETWORKS[0]])
+    """Return the network asked for, or Backend.default(). Raises Refused: 400 several_models, 404 unknown_model."""
+    names = form.get("model") or [served().default()]
     if len(names) > 1:
         raise Refused(400, "several_models", f"Expected one model, received {len(names)}.")
     if not contract.MODEL_NAME.fullmatch(names[0]):
-        raise Refused(404, "unknown_model", f"There is no such model. Choose one of: {', '.join(contract.SERVED)}.")
+        raise not_served(names[0], readiness()[1])
     return names[0]
 
 
@@ -219,9 +212,3 @@ def read_rest(body: BinaryIO) -> None:
     with suppress(Exception):  # of gunicorn and of the socket; gunicorn then closes the connection
         while body.read(PIECE):
             gevent.sleep(0)
-
-
-def register(app: Flask) -> None:
-    """Give an application its bound on the memory of uploads, and let it read refused ones to their end."""
-    app.extensions["uploads"] = Budget(app.config["MAX_UPLOADS_MEMORY"])
-    app.after_request(discard_rest)

@@ -5,23 +5,25 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import Any
 
-from flask import Blueprint, Response, current_app, jsonify, render_template, request
+from flask import Blueprint, Response, jsonify, render_template, request
 
 import client
 from client.answer import DIGITS, columns
 from core import contract
 from imaging import readers, slices
 from webapp import audit, heat, openapi, volumes
-from webapp.errors import failure, from_client, unknown_release, wants_page
+from webapp.access_log import request_id
+from webapp.errors import failure, from_client, not_served, wants_page
 from webapp.health import canaries
-from webapp.journal import request_id
-from webapp.limits import refuse_too_many
+from webapp.limits import count
 from webapp.page import about as page_about
-from webapp.page import render, served_facts
+from webapp.page import render
+from webapp.provenance import served_facts
 from webapp.refused import RETRY_SECONDS, TRY_AGAIN, Refused
+from webapp.services import services
 from webapp.triton import served
-from webapp.turns import in_turn
 from webapp.uploads import chosen_model, chosen_tta, read_batch, read_upload
+from webapp.worker import run_in_worker
 
 blueprint = Blueprint("views", __name__)
 SLICE = ("plane", "slice")
@@ -65,7 +67,7 @@ def predict():
     except client.UnknownModel:  # exported before there were heatmaps
         answer, seen = asked(classifier.answer, *question), None
     else:
-        seen = {"picture": heat.address(in_turn(heat.picture, picture.encoded)),
+        seen = {"picture": heat.address(run_in_worker(heat.picture, picture.encoded)),
                 "maps": {name: heat.address(heat.overlay(one)) for name, one in heatmaps.items()}}
     return render(result=recorded(picture, answer), model=model, seen=seen, picture=picture)
 
@@ -75,9 +77,8 @@ def batch():
     """Classify several uploaded images: JSON with a result or an error for each, in their order."""
     refuse_if_busy()
     uploads, model = read_batch()
-    for _ in uploads[1:]:
-        refuse_too_many()  # every image counts
-    classifier, metrics = served().classifier, current_app.extensions["metrics"]
+    count(len(uploads))
+    classifier, metrics = served().classifier, services().metrics
     pictures = [opened(upload) for upload in uploads]
 
     def answered(picture: slices.Picture | Refused) -> client.Answer | Refused:
@@ -116,7 +117,7 @@ def slice_of():
         raise Refused(415, "unsupported_format", f"This file has no slices to choose from. Send a {known} file.")
     one = volumes.shown(upload, volumes.choice(form))
     return jsonify(success=True, slices=one.counts, plane=one.plane, slice=one.number, warnings=one.warnings,
-                   image=heat.address(in_turn(heat.picture, one.encoded())), disclaimer=contract.DISCLAIMER,
+                   image=heat.address(run_in_worker(heat.picture, one.encoded())), disclaimer=contract.DISCLAIMER,
                    request_id=request_id())
 
 
@@ -133,10 +134,12 @@ def explain():
         answer, heatmaps = asked(served().classifier.answer_with_heatmaps, picture.encoded, model, False,
                                  picture.warnings)
     except client.UnknownModel as error:
+        if not served().status.models().get(model):
+            raise
         raise Refused(404, "no_explanation", "This model has no heatmaps.") from error
     wanted, shown = names[0] if names else answer.predicted_class, recorded(picture, answer)
     if request.accept_mimetypes.best_match(["application/json", "image/png"]) == "image/png":
-        blended = in_turn(heat.blended, picture.encoded, heatmaps[wanted])
+        blended = run_in_worker(heat.blended, picture.encoded, heatmaps[wanted])
         return Response(heat.png(blended), content_type="image/png")
     rows = [[round(float(value), DIGITS) for value in row] for row in heatmaps[wanted]]
     return jsonify(shown | {"explained_class": wanted, "heatmap": rows})
@@ -144,14 +147,14 @@ def explain():
 
 def asked(ask: Callable[..., Any], *question) -> Any:
     """Return what Triton answers to a question about an image, within MAX_IN_FLIGHT. Raises Refused (503 busy)."""
-    metrics = current_app.extensions["metrics"]
+    metrics = services().metrics
     with slot(), metrics.in_flight.track_inprogress():
         return ask(*question)
 
 
 def recorded(picture: slices.Picture, answer: client.Answer) -> dict[str, Any]:
     """Return the JSON of an answer about a picture, once it is counted and on the audit log."""
-    current_app.extensions["metrics"].predictions.labels(answer.model_type, answer.predicted_class).inc()
+    services().metrics.predictions.labels(answer.model_type, answer.predicted_class).inc()
     audit.record(picture.encoded, answer)
     return {"success": True, **answer.model_dump(), "request_id": request_id()}
 
@@ -172,7 +175,7 @@ def live():
 def ready():
     """Say whether images can be classified, in one word: 200, or 503 as /health."""
     is_live, answering = canaries()
-    return verdict({}, is_live and all(answering.values()))
+    return verdict({}, is_live and is_well(answering))
 
 
 @blueprint.get("/health")
@@ -183,12 +186,17 @@ def health():
     """
     is_live, answering = canaries()
     asked = [chosen_model({"model": [request.args["model"]]})] if "model" in request.args else answering
-    if is_live and any(contract.RELEASE in name and name not in answering for name in asked):
-        raise unknown_release()
+    if is_live and (absent := set(asked) - set(answering)):
+        raise not_served(absent.pop(), answering)
     models = {name: answering.get(name, False) for name in asked}
     details = {"triton": is_live, "models": models,
                "computing": {name: computing(name) for name, works in models.items() if works}}
-    return verdict(details, is_live and all(models.values()))
+    return verdict(details, is_live and is_well(models))
+
+
+def is_well(models: dict[str, bool]) -> bool:
+    """Say whether there are networks and all of them answer."""
+    return bool(models) and all(models.values())
 
 
 def verdict(details: dict, is_healthy: bool):
@@ -214,7 +222,7 @@ def busy() -> Refused:
 
 def refuse_if_busy() -> None:
     """Raise Refused (503 busy) when all places are taken; takes none."""
-    slots = current_app.extensions["slots"]
+    slots = services().slots
     if not slots.acquire(blocking=False):
         raise busy()
     slots.release()
@@ -223,7 +231,7 @@ def refuse_if_busy() -> None:
 @contextmanager
 def slot():
     """Hold one of the MAX_IN_FLIGHT places. Raises Refused (503 busy) at once when all are taken."""
-    slots = current_app.extensions["slots"]
+    slots = services().slots
     if not slots.acquire(blocking=False):
         raise busy()
     try:

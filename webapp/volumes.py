@@ -7,7 +7,7 @@ from imaging import slices
 from imaging.errors import ImageError
 from webapp.errors import from_image
 from webapp.refused import Refused
-from webapp.turns import in_turn
+from webapp.worker import run_in_worker
 
 LONGEST_NUMBER = 6
 
@@ -31,13 +31,15 @@ def picture(upload: bytes, wanted: slices.Choice = slices.UNNAMED) -> slices.Pic
     """Return slices.picture(). Raises Refused: with the code of its ImageError; 503 busy."""
     with refusing():
         # Of an ordinary image nothing is read here.
-        return in_turn(slices.picture, upload, wanted) if slices.is_medical(upload) else slices.picture(upload, wanted)
+        if not slices.is_medical(upload):
+            return slices.picture(upload, wanted)
+        return run_in_worker(slices.picture, upload, wanted)
 
 
 def shown(upload: bytes, wanted: slices.Choice) -> slices.Slice:
     """Return a slice of a file, the middle one unless one is named. Raises Refused as picture()."""
     with refusing():
-        return in_turn(slices.read, upload, wanted, True)
+        return run_in_worker(slices.read, upload, wanted, True)
 
 
 @contextmanager

@@ -19,13 +19,13 @@ from selenium.webdriver.common.keys import Keys  # noqa: E402
 from selenium.webdriver.support.ui import Select, WebDriverWait  # noqa: E402
 
 import imaging  # noqa: E402
+from client.served import title  # noqa: E402
 from core import contract  # noqa: E402
 from imaging import decode, dicom, slices  # noqa: E402
 from serving.server import Server  # noqa: E402
 from tests.support import medical  # noqa: E402
 from tests.support.site import published  # noqa: E402
 from tools import screenshot  # noqa: E402
-from webapp.page import TITLES  # noqa: E402
 
 # A laptop may have no Chromium; in CI it is installed, and there tests/conftest.py turns a skip into a failure.
 pytestmark = pytest.mark.skipif(
@@ -117,7 +117,7 @@ def test_an_upload_shows_four_bars(site, chromium, scan, model):
     chromium.find_element(By.ID, "send").click()
     screenshot.wait_for_answer(chromium)
     check_bars(chromium)
-    assert TITLES[model] in text_of(chromium, "#result")
+    assert title(model, {}) in text_of(chromium, "#result")
     assert contract.DISCLAIMER in text_of(chromium, "#result")
     assert complaints(chromium) == []
 
@@ -202,7 +202,7 @@ def test_a_dropped_folder_becomes_a_table_that_can_be_sorted(site, chromium, fol
     bad = next(row for row in found if row[0] == "10.png")
     assert "Unsupported file" in bad[1]
     good = [row for row in found if row[0] != "10.png"]
-    assert all(row[1] in TITLES.values() and float(row[2].removesuffix(" %")) >= 25 for row in good)
+    assert all(row[1] in contract.CLASS_TITLES.values() and float(row[2].removesuffix(" %")) >= 25 for row in good)
     header = chromium.find_elements(By.CSS_SELECTOR, "#table .sort")[2]
     header.click()
     shares = [float(row[2].removesuffix(" %")) for row in rows(chromium) if row[2]]

@@ -1,5 +1,5 @@
-"""Work on images that takes up to a second has a thread, so that it does not hold up other requests: large pictures,
-DICOM files and NIfTI volumes. One after the other, as each needs memory."""
+"""A worker thread for work on images that takes up to a second, so that it does not hold up other requests: large
+pictures, DICOM files and NIfTI volumes. One after the other, as each needs memory."""
 
 import functools
 import threading
@@ -9,11 +9,11 @@ from typing import Any
 
 import gevent
 import simplejpeg
-from flask import Flask, current_app
 from gevent.threadpool import ThreadPool
 
 from imaging import decode, slices
 from webapp.refused import TRY_AGAIN, Refused
+from webapp.services import services
 
 PLACES, PATIENCE = 12, 3.0
 """How many may be at it or wait, and seconds that one waits: fewer than may be in flight, so that others find room."""
@@ -21,21 +21,31 @@ LARGE = 2 * 2**20
 """Pixels of a picture from which on its decoding would be noticed: some 0.1 s."""
 
 
-def in_turn(work: Callable, image: bytes, *more) -> Any:
-    """Return work(image, *more); in a thread, one after the other, if it may take long.
+class Worker:
+    """The worker thread of one application and the queue in front of it. Safe for threads and greenlets."""
 
-    Raises:
-        Refused: 503 busy.
-        Exception: what `work` raises.
-    """
-    if not slices.is_medical(image) and area(image) < LARGE:
-        return work(image, *more)
-    places, turn = current_app.extensions["turns"]
-    with held(places, timeout=0), held(turn, timeout=PATIENCE):
-        found, error = one_thread(gevent.get_hub()).apply(_attempt, (work, image, *more))
-    if error:
-        raise error
-    return found
+    def __init__(self) -> None:
+        self._places, self._turn = threading.BoundedSemaphore(PLACES), threading.BoundedSemaphore()
+
+    def run(self, work: Callable, image: bytes, *more) -> Any:
+        """Return work(image, *more); done by the worker thread if it may take long.
+
+        Raises:
+            Refused: 503 busy.
+            Exception: what `work` raises.
+        """
+        if not slices.is_medical(image) and area(image) < LARGE:
+            return work(image, *more)
+        with held(self._places, timeout=0), held(self._turn, timeout=PATIENCE):
+            found, error = one_thread(gevent.get_hub()).apply(_attempt, (work, image, *more))
+        if error:
+            raise error
+        return found
+
+
+def run_in_worker(work: Callable, image: bytes, *more) -> Any:
+    """Return Worker.run() of the current application's."""
+    return services().worker.run(work, image, *more)
 
 
 def area(image: bytes) -> int:
@@ -70,8 +80,3 @@ def _attempt(work: Callable, *arguments) -> tuple[Any, Exception | None]:
         return work(*arguments), None
     except Exception as error:
         return None, error
-
-
-def register(app: Flask) -> None:
-    """Give an application its queue."""
-    app.extensions["turns"] = threading.BoundedSemaphore(PLACES), threading.BoundedSemaphore()
