@@ -1,11 +1,12 @@
 """The API as an OpenAPI 3.1 document, at /openapi.json (https://spec.openapis.org/oas/v3.1.1.html)."""
 
-from flask import Flask, current_app, jsonify
+from flask import Flask, jsonify
 
 from client import Answer, Prediction
 from client.answer import DIGITS
 from core import contract
 from imaging import decode, limits, slices
+from webapp.services import services
 from webapp.uploads import BATCH_BYTES, BATCH_FILES
 
 FILE_LIMIT, BATCH_LIMIT = (f"{count // 2**20} MiB" for count in (limits.MAX_BYTES, BATCH_BYTES))
@@ -196,4 +197,4 @@ def document(is_keyed: bool = False) -> dict:
 
 def register(app: Flask) -> None:
     """Show the document of an application."""
-    app.add_url_rule("/openapi.json", "openapi", lambda: jsonify(document(bool(current_app.extensions["keys"]))))
+    app.add_url_rule("/openapi.json", "openapi", lambda: jsonify(document(services().keys is not None)))

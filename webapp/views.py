@@ -47,7 +47,7 @@ def about():
 @blueprint.get("/api")
 def api():
     """Show /openapi.json to a person."""
-    document = openapi.document(bool(current_app.extensions["keys"]))
+    document = openapi.document(services().keys is not None)
     return render_template("api.html", document=document, disclaimer=contract.DISCLAIMER,
                            prefix=request.script_root, root=request.url_root.rstrip("/"))
 
