@@ -21,19 +21,18 @@ import keras
 import numpy as np
 
 from core import contract, files
-from stages import train_custom, train_resnet
 from stages.common import command, params
 from stages.data import dataset
 from stages.layers import answer
+from stages.networks.registry import NETWORKS
 from stages.reporting import card, figures
 from stages.scoring import calibration, intervals, pointing, scores
+from stages.scoring.params import Evaluate
 
 REPORTS = Path("reports/evaluate")
 DECISIONS = REPORTS / "decision.json"
 """What was chosen on the validation split for each network; export serves it."""
 CARD = Path("MODEL_CARD.md")
-MODELS = {"custom": train_custom, "resnet50": train_resnet}
-"""The stage that owns each network's file and reports."""
 DUPLICATES = "test_duplicates"
 """The split of test images that duplicate training images; `prepare` writes it when prepare.test_source is given."""
 FAILURES = 24
@@ -105,7 +104,7 @@ def read_splits(size: int) -> dict[str, tuple[list[dataset.Row], dataset.Images]
     return {name: (part, dataset.load(name, size)) for name, part in rows.items() if part}
 
 
-def answered(network: keras.Model, rows: list[dataset.Row], images: dataset.Images, knobs: params.Evaluate) -> Answers:
+def answered(network: keras.Model, rows: list[dataset.Row], images: dataset.Images, knobs: Evaluate) -> Answers:
     """Return what a network answers for a split."""
     batches = dataset.batches(images, knobs.batch_size)
     return Answers(rows, images.labels, answer.predict(network, batches, knobs.average_flip))
@@ -127,7 +126,7 @@ def averaged(sides: list[Answers], temperatures: list[float]) -> Answers:
     return Answers(sides[0].rows, sides[0].labels, np.mean(calibrated, axis=0))
 
 
-def with_tta(validation: Answers, test: Answers, knobs: params.Evaluate) -> tuple[float, dict]:
+def with_tta(validation: Answers, test: Answers, knobs: Evaluate) -> tuple[float, dict]:
     """Return the review threshold for averaged() answers, chosen on validation, and their scores, see judged().
 
     They are calibrated already: there is no second temperature, and no scores from before one.
@@ -140,7 +139,7 @@ def with_tta(validation: Answers, test: Answers, knobs: params.Evaluate) -> tupl
     return threshold, result
 
 
-def judged(answers: Answers, decision: dict, knobs: params.Evaluate) -> dict:
+def judged(answers: Answers, decision: dict, knobs: Evaluate) -> dict:
     """Score a network's answers as they are served.
 
     Args:
@@ -237,14 +236,14 @@ def write_failures(path: Path, title: str, images: dataset.Images, probabilities
 
 def write_learning_curves(name: str, source: str) -> None:
     """Draw a network's history."""
-    with (Path("reports") / MODELS[name].STAGE / "history.csv").open(newline="") as file:
+    with (Path("reports") / NETWORKS[name].stage / "history.csv").open(newline="") as file:
         history = [{key: value if key == "phase" else float(value) for key, value in row.items()}
                    for row in csv.DictReader(file)]
     figures.learning_curves(history, f"{name}, training ({source})", REPORTS / name / "learning_curves.png")
 
 
 def write_network(name: str, source: str, images: dataset.Images, answers: dict[str, Answers],
-                  knobs: params.Evaluate) -> tuple[dict, dict, str]:
+                  knobs: Evaluate) -> tuple[dict, dict, str]:
     """Choose temperature and threshold of a network, score it, and write its tables and figures.
 
     Args:
@@ -273,7 +272,7 @@ def write_network(name: str, source: str, images: dataset.Images, answers: dict[
     write_tables(folder, test, probabilities)
     write_figures(folder, title, test, probabilities, result)
     write_failures(folder / "failures.png", title, images, probabilities)
-    if name in MODELS:
+    if name in NETWORKS:
         write_learning_curves(name, source)
     text = (f"{name}, trained and tested on: {source}\n\n{scores.text_report(test.labels, probabilities)}\n"
             f"{comparison(result)}\n{decision_text(decision)}")
@@ -288,8 +287,8 @@ def main(knobs: params.Params) -> None:
     result = {"data_source": data["source"], "images": len(rows), "groups": len({row.group for row in rows}),
               "resamples": own.bootstrap}
     decisions, texts, runs, kept = {}, [], {}, {}
-    for name, stage in MODELS.items():
-        network = keras.models.load_model(stage.MODEL, compile=False)
+    for name, stage in NETWORKS.items():
+        network = stage.load()
         answers = kept[name] = {split: answered(network, *part, own) for split, part in splits.items()}
         if not own.average_flip:
             answers |= {f"mirrored {split}": answered(network, splits[split][0], mirrored(splits[split][1]), own)
@@ -297,10 +296,10 @@ def main(knobs: params.Params) -> None:
         decisions[name], result[name], text = write_network(name, data["source"], images, answers, own)
         if data["source"] == contract.PHANTOM:
             result[name]["pointing_game"] = pointing.game(network, knobs.prepare.image_size, own.average_flip)
-        runs[name] = json.loads((Path("reports") / stage.STAGE / "metrics.json").read_text())
+        runs[name] = json.loads((Path("reports") / stage.stage / "metrics.json").read_text())
         texts.append(text)
-    temperatures = [decisions[name]["temperature"] for name in MODELS]
-    answers = {split: averaged([kept[name][split] for name in MODELS], temperatures) for split in kept[name]}
+    temperatures = [decisions[name]["temperature"] for name in NETWORKS]
+    answers = {split: averaged([kept[name][split] for name in NETWORKS], temperatures) for split in kept[name]}
     both = contract.ENSEMBLE
     decisions[both], result[both], text = write_network(both, data["source"], images, answers, own)
     texts.append(text)
@@ -312,4 +311,4 @@ def main(knobs: params.Params) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main, __doc__)
+    command.run(main, __doc__, ["prepare.image_size", "evaluate"])

@@ -30,8 +30,9 @@ from core import contract, files
 from imaging import golden
 from stages.common import command, params
 from stages.data import dataset, preprocess
-from stages.evaluate import DECISIONS, MODELS, REPORTS
+from stages.evaluate import DECISIONS, REPORTS
 from stages.layers import answer
+from stages.networks.registry import NETWORKS
 from stages.triton import quantization
 
 REPOSITORY = Path("model_repository")
@@ -265,7 +266,7 @@ def git_revision() -> str:
 
 def provenance(name: str, knobs: params.Params, folder: Path, decision: dict | None) -> dict:
     """Return what travels with a served version: where it comes from, its scores, and the digest of every file."""
-    stage = MODELS.get(name)
+    stage = NETWORKS.get(name)
     evaluated = json.loads((REPORTS / "metrics.json").read_text())
     return {
         "model": name,
@@ -274,7 +275,7 @@ def provenance(name: str, knobs: params.Params, folder: Path, decision: dict | N
         "exported": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "git_revision": git_revision(),
         "data": dataset.read_report(),
-        "training": json.loads(Path("reports", stage.STAGE, "metrics.json").read_text()) if stage else None,
+        "training": json.loads(Path("reports", stage.stage, "metrics.json").read_text()) if stage else None,
         "test_scores": evaluated.get(name),
         "test_diagrams": diagrams(REPORTS / name) if name in evaluated else None,
         "decision": decision,
@@ -337,14 +338,14 @@ def save(name: str, size: int, folder: Path, decisions: dict[str, dict]) -> Call
         decisions: of `evaluate`, by name.
     """
     def loaded(one: str) -> keras.Model:
-        return keras.models.load_model(MODELS[one].MODEL, compile=False)
+        return NETWORKS[one].load()
 
     own = decisions[name]
-    if name in MODELS:
+    if name in NETWORKS:
         network = loaded(name)
         save_network(network, size, folder, own)
         return answer.explained(network, own["average_flip"], own["temperature"])
-    networks = {one: loaded(one) for one in MODELS}
+    networks = {one: loaded(one) for one in NETWORKS}
     sides = [answer.answer(network, decisions[one]["average_flip"], decisions[one]["temperature"])
              for one, network in networks.items()]
     served = answer.together(sides, own["temperature"])
@@ -405,13 +406,13 @@ def main(knobs: params.Params) -> None:
     with ExitStack() as publish:
         # The folders are renamed into place when the block ends: only after every model has passed.
         new = {name: publish.enter_context(files.replacing(REPOSITORY / name / VERSION, scratch=Path(".export")))
-               for name in (contract.PREPROCESS, *MODELS, contract.ENSEMBLE)}
+               for name in (contract.PREPROCESS, *NETWORKS, contract.ENSEMBLE)}
         configs[contract.PREPROCESS] = write_preprocess(new[contract.PREPROCESS], knobs)
-        for name in (*MODELS, contract.ENSEMBLE):
+        for name in (*NETWORKS, contract.ENSEMBLE):
             configs[name], facts, records[name] = write_network(name, new[name], knobs, decisions, splits)
             most = knobs.export.max_batch_size
             configs[contract.classifier(name)] = ensemble_config(name, facts, most)
-            if name in MODELS:
+            if name in NETWORKS:
                 configs[contract.explain(name)] = ensemble_config(name, {}, most, map_shape(new[name] / SAVED_MODEL))
     for name, text in configs.items():
         files.write_text(REPOSITORY / name / "config.pbtxt", text)

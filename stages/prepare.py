@@ -25,6 +25,7 @@ import imaging
 from core import contract, files
 from stages.common import command, params
 from stages.data import dataset, grouping, phantom, preprocess, probe
+from stages.data.params import Prepare
 from stages.reporting import figures
 
 JPEG_MAGIC = b"\xff\xd8"
@@ -66,7 +67,7 @@ class Groups:
 
 
 @contextmanager
-def source_folder(knobs: params.Prepare) -> Iterator[Path]:
+def source_folder(knobs: Prepare) -> Iterator[Path]:
     """Give the folder to read: prepare.source itself, or freshly drawn phantoms that vanish afterwards.
 
     Raises:
@@ -140,7 +141,7 @@ def read_image(path: Path, size: int) -> bytes:
     return data
 
 
-def scan(folder: Path, images: Path, knobs: params.Prepare) -> Scan:
+def scan(folder: Path, images: Path, knobs: Prepare) -> Scan:
     """Read every image of a source folder and store its canonical bytes under their digest.
 
     Args:
@@ -196,7 +197,7 @@ def check_bad(found: Scan, folder: Path, max_fraction: float) -> None:
             f"{len(found.bad)} of {total} in {folder}, listed above. Repair or remove them, or raise the param.")
 
 
-def split(rows: list[dataset.Row], external: np.ndarray, knobs: params.Prepare) -> dict[str, list[dataset.Row]]:
+def split(rows: list[dataset.Row], external: np.ndarray, knobs: Prepare) -> dict[str, list[dataset.Row]]:
     """Split grouped rows into train, validation and test; no group is cut.
 
     Args:
@@ -241,7 +242,7 @@ def check_splits(splits: dict[str, list[dataset.Row]]) -> None:
                 "Add different images of it (copies of one picture stay together), or change the fractions.")
 
 
-def group(scans: list[Scan], knobs: params.Prepare) -> Groups:
+def group(scans: list[Scan], knobs: Prepare) -> Groups:
     """Find out which images belong together.
 
     Copies are looked for over all source folders, runs within one: its file numbers mean nothing in another.
@@ -274,7 +275,7 @@ def weakest(vectors: np.ndarray, pairs: dict[str, np.ndarray], limit: int) -> li
     return sorted(chosen, key=lambda pair: pair.likeness)
 
 
-def report(splits: dict[str, list[dataset.Row]], groups: Groups, knobs: params.Prepare) -> dict:
+def report(splits: dict[str, list[dataset.Row]], groups: Groups, knobs: Prepare) -> dict:
     """Count what was read, joined and split.
 
     Every image is counted once: images = groups + near_duplicates + runs_joined. near_duplicates are the images beyond
@@ -385,7 +386,7 @@ def data_name(source: str) -> str:
     return source if source == contract.PHANTOM else "/".join(Path(source).resolve().parts[-2:])
 
 
-def read_sources(knobs: params.Prepare, images: Path) -> list[Scan]:
+def read_sources(knobs: Prepare, images: Path) -> list[Scan]:
     """Read prepare.source and, where given, prepare.test_source.
 
     Raises:
@@ -447,4 +448,4 @@ def main(knobs: params.Params) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main, __doc__)
+    command.run(main, __doc__, ["prepare"])

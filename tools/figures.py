@@ -13,6 +13,7 @@ import tensorflow as tf
 from core import contract
 from stages.common import params
 from stages.data import dataset, phantom
+from stages.data.params import Augment
 from stages.reporting import figures
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -27,7 +28,7 @@ def phantoms(path: Path) -> None:
     figures.sheet(images, titles, COLUMNS, f"Synthetic slices (phantoms), {SIZE} x {SIZE}", path)
 
 
-def augmentation(path: Path, knobs: params.Augment) -> None:
+def augmentation(path: Path, knobs: Augment) -> None:
     """Draw a phantom, then the same one as training may see it."""
     image = phantom.draw("glioma", SEED, SIZE).image.astype(np.float32) / 255.0
     batch = tf.repeat(image[None, ..., None], 2 * COLUMNS - 1, axis=0) * tf.ones(3)

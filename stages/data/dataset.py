@@ -15,8 +15,8 @@ import numpy as np
 import tensorflow as tf
 
 from core import contract, files
-from stages.common.params import Augment
 from stages.data import preprocess
+from stages.data.params import Augment
 
 FOLDER = Path("data/prepared")
 SPLITS = ("train", "validation", "test")
