@@ -15,7 +15,7 @@ from stages.data import preprocess
 from stages.networks import custom
 
 
-def build(knobs: params.TrainCustom, input_pooling: int) -> nn.Module:
+def build(knobs: custom.TrainCustom, input_pooling: int) -> nn.Module:
     """Return the network of stages/networks/custom.py, untrained; it ends with logits."""
     layers, channels = [nn.AvgPool2d(input_pooling)] if input_pooling > 1 else [], preprocess.CHANNELS
     dropout = nn.Dropout2d if knobs.spatial_dropout else nn.Dropout

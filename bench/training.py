@@ -30,9 +30,9 @@ from keras import layers
 from core import files
 from stages.common import command, params
 from stages.data import augmentation, dataset, phantom
+from stages.data.params import Augment
 from stages.networks import custom
-from stages.training import fit as training
-from stages.training import optimizer
+from stages.training import fit, optimizer, phases
 
 OUTPUT = Path("bench/training.json")
 SKIPPED = 2
@@ -65,7 +65,7 @@ def network(knobs: params.Params, precision: str, *before: layers.Layer) -> kera
     return whole
 
 
-def usual_layers(augment: params.Augment) -> list[layers.Layer]:
+def usual_layers(augment: Augment) -> list[layers.Layer]:
     """Return the random changes of params.yaml as Keras layers: one warp for each of them."""
     return [
         layers.Rescaling(1 / 255),
@@ -187,8 +187,8 @@ def main() -> None:
     knobs = params.load()
     prepare = replace(knobs.prepare, image_size=given.size)
     knobs = replace(knobs, prepare=prepare)
-    training.check_size(given.size, knobs.train)
-    training.make_deterministic(knobs.train.seed)
+    phases.check_size(given.size, knobs.train)
+    fit.make_deterministic(knobs.train.seed)
     with tempfile.TemporaryDirectory() as folder:
         images = Path(folder) / "images"
         phantom.write_dataset(images, 2 * given.batch_size, given.size, seed=1)

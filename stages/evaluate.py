@@ -16,12 +16,13 @@ from pathlib import Path
 
 from core import contract, files
 from stages.common import command
-from stages.common.params import Evaluate, Params
+from stages.common.params import Params
 from stages.data import dataset
 from stages.networks.registry import NETWORKS
 from stages.reporting import card, diagrams, tables
 from stages.scoring import answers, calibration, pointing, reports
 from stages.scoring.answers import Answers
+from stages.scoring.params import Evaluate
 
 SHOWN = Path("data/shown/evaluate")
 """Diagrams that show images: these must not enter Git."""
@@ -82,4 +83,4 @@ def main(params: Params) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main, __doc__)
+    command.run(main, __doc__, ["prepare.image_size", "evaluate"])

@@ -69,4 +69,4 @@ def main(params: Params) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main, __doc__)
+    command.run(main, __doc__, ["prepare"])

@@ -14,6 +14,7 @@ from core import contract
 from stages.common import params
 from stages.data import phantom
 from stages.data.augmentation import augmented
+from stages.data.params import Augment
 from stages.reporting import figures
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -28,7 +29,7 @@ def phantoms(path: Path) -> None:
     figures.sheet(images, titles, COLUMNS, f"Synthetic slices (phantoms), {SIZE} x {SIZE}", path)
 
 
-def augmentation(path: Path, knobs: params.Augment) -> None:
+def augmentation(path: Path, knobs: Augment) -> None:
     """Draw a phantom, then the same one as training may see it."""
     image = phantom.draw("glioma", SEED, SIZE).image.astype(np.float32) / 255.0
     batch = tf.repeat(image[None, ..., None], 2 * COLUMNS - 1, axis=0) * tf.ones(3)

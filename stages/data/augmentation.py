@@ -8,8 +8,8 @@ the images that an uninterrupted one would have seen.
 import numpy as np
 import tensorflow as tf
 
-from stages.common.params import Augment
 from stages.data import dataset, preprocess
+from stages.data.params import Augment
 
 
 def training_batches(images: dataset.Images, batch_size: int, augment: Augment, seed: int,

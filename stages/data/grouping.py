@@ -18,7 +18,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components, minimum_spanning_tree
 
-from stages.common.params import Prepare
+from stages.data.params import Prepare
 from stages.data.reading import Scan
 
 BLOCK = 1024

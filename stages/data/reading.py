@@ -14,8 +14,8 @@ from tqdm import tqdm
 import imaging
 from core import contract
 from stages.common import command
-from stages.common.params import Prepare
 from stages.data import dataset, phantom, preprocess, probe
+from stages.data.params import Prepare
 
 JPEG_MAGIC = b"\xff\xd8"
 

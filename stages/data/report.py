@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from core import contract
-from stages.common.params import Prepare
 from stages.data import dataset, grouping, probe
 from stages.data.grouping import Groups
+from stages.data.params import Prepare
 from stages.data.reading import Scan
 
 SHOWN_SIZES, SHOWN_CONFLICTS = 10, 20

@@ -4,8 +4,8 @@ import numpy as np
 
 from core import contract
 from stages.common import command
-from stages.common.params import Prepare
 from stages.data import dataset
+from stages.data.params import Prepare
 
 
 def split(rows: list[dataset.Row], external: np.ndarray, params: Prepare) -> dict[str, list[dataset.Row]]:

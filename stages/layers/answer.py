@@ -10,6 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from stages.data import preprocess
 from stages.layers import explain
 
 TINIEST = 1e-12
@@ -81,7 +82,17 @@ def explained(network: keras.Model, average_flip: bool, temperature: float = 1.0
     return both
 
 
+def compiled(function: Callable, size: int) -> Callable:
+    """Return a function of pixels as one graph for any number of images of a side in pixels.
+
+    Without AutoGraph, which nothing here needs and which warns of code that it cannot read; traced once, as
+    tf.function warns of tracing anew for each network and each number of images.
+    """
+    pixels = tf.TensorSpec([None, size, size, preprocess.CHANNELS], tf.float32)
+    return tf.function(function, autograph=False).get_concrete_function(pixels)
+
+
 def predict(network: keras.Model, batches: tf.data.Dataset, average_flip: bool) -> np.ndarray:
     """Return the answers float32 [n, 4] at temperature 1 for batches of (pixels, labels)."""
-    compiled = tf.function(answer(network, average_flip), reduce_retracing=True)
-    return np.concatenate([compiled(pixels).numpy() for pixels, _ in batches])
+    graph = compiled(answer(network, average_flip), batches.element_spec[0].shape[1])
+    return np.concatenate([graph(pixels).numpy() for pixels, _ in batches])

@@ -1,14 +1,36 @@
 """The custom network: five blocks of two convolutions, trained from scratch."""
 
+from typing import Annotated
+
 import keras
 from keras import layers
 
 from core import contract
-from stages.common.params import TrainCustom
+from stages.common.sections import Flag, Number, Whole, section, within
 from stages.data import preprocess
 from stages.layers import normalization
+from stages.training.params import Train
+from stages.training.phases import Recipe, phases_from_scratch
 
 FILTERS = (32, 64, 128, 256, 512)
+
+
+@section
+class TrainCustom:
+    """The custom network's regularisation."""
+
+    l2: Annotated[Number, within(0, 1)]
+    dropout: Annotated[Number, within(0, 0.95)]
+    spatial_dropout: Flag
+    dense_dropout: Annotated[Number, within(0, 0.95)]
+    bn_momentum: Annotated[Number, within(0, 0.9999)]
+    start_batch_size: Annotated[Whole, within(1, 4096)]
+
+
+def recipe(own: TrainCustom, train: Train, size: int) -> Recipe:
+    """Return the network and its phases for images of a side in pixels."""
+    network = build(own, train.input_pooling)
+    return Recipe(network, phases_from_scratch(network, train, size, own.start_batch_size), train)
 
 
 def build(knobs: TrainCustom, input_pooling: int) -> keras.Model:

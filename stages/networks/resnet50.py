@@ -1,6 +1,8 @@
 """ResNet50 (He et al. 2016, arXiv:1512.03385): transfer from ImageNet in two phases, or from scratch."""
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Annotated
 
 import keras
 import numpy as np
@@ -8,14 +10,45 @@ from keras import layers
 
 from core import contract, files
 from stages.common import command
-from stages.common.params import Train, TrainResnet
+from stages.common.sections import Number, Text, Whole, section, within
 from stages.data import preprocess
 from stages.layers import normalization
-from stages.training import fit as training
+from stages.training.params import Train
+from stages.training.phases import Phase, Recipe, phases_from_scratch
 
 BASE = "resnet50_base"
 HEAD_SCALE = 0.1
 """Scale of the features before an untrained head; with 1, noise drowns what a few hundred steps could learn."""
+COMMITTED_WEIGHTS = "none"
+"""What train_resnet.weights=auto came to when the committed dvc.lock was made; a test compares it with the metrics."""
+
+
+@section
+class TrainResnet:
+    """ResNet50's weights and its two phases of transfer learning."""
+
+    weights: Text
+    epochs: Annotated[Whole, within(1, 10**5)] | None
+    dropout: Annotated[Number, within(0, 0.95)]
+    head_epochs: Annotated[Whole, within(1, 10**5)]
+    unfreeze_from: Text
+    bn_momentum: Annotated[Number, within(0, 0.9999)]
+    start_batch_size: Annotated[Whole, within(1, 4096)]
+    fine_tune_lr_factor: Annotated[Number, within(1e-6, 1)]
+
+
+def recipe(own: TrainResnet, train: Train, size: int) -> Recipe:
+    """Return the network and its phases for images of a side in pixels; see choose_base for the errors."""
+    train = replace(train, epochs=own.epochs or train.epochs)
+    base, used = choose_base(own.weights, own.bn_momentum)
+    pretrained = used != "none"
+    if own.weights == "auto" and used != COMMITTED_WEIGHTS:
+        print(f"train_resnet.weights=auto came to {used} here; the committed dvc.lock was made with "
+              f"{COMMITTED_WEIGHTS}: expect other numbers than the committed ones.")
+    network = build(own, base, pretrained, train.input_pooling)
+    plan = (transfer_phases(train, own, size) if pretrained
+            else phases_from_scratch(network, train, size, own.start_batch_size))
+    return Recipe(network, plan, train, used)
 
 
 def build(knobs: TrainResnet, base: keras.Model, pretrained: bool, input_pooling: int) -> keras.Model:
@@ -143,13 +176,13 @@ def unfreeze(network: keras.Model, first: str) -> None:
         layer.trainable = index >= start and not isinstance(layer, layers.BatchNormalization)
 
 
-def transfer_phases(train: Train, own: TrainResnet, size: int) -> list[training.Phase]:
+def transfer_phases(train: Train, own: TrainResnet, size: int) -> list[Phase]:
     """Return the phases of transfer learning: the head alone, then the top layers at a lower rate."""
     head = min(own.head_epochs, train.epochs)
     rate = train.lr * own.fine_tune_lr_factor
     plan = [
-        training.Phase("head", head, train.lr, size, train.batch_size, prepare=freeze),
-        training.Phase("fine_tune", train.epochs - head, rate, size, train.batch_size,
+        Phase("head", head, train.lr, size, train.batch_size, prepare=freeze),
+        Phase("fine_tune", train.epochs - head, rate, size, train.batch_size,
                        prepare=lambda network: unfreeze(network, own.unfreeze_from)),
     ]
     return [phase for phase in plan if phase.epochs]

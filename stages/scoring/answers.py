@@ -5,10 +5,10 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from stages.common.params import Evaluate
 from stages.data import dataset
 from stages.layers import answer
 from stages.scoring import calibration, intervals, scores
+from stages.scoring.params import Evaluate
 
 DUPLICATES = "test_duplicates"
 """The split of test images that duplicate training images; `prepare` writes it when prepare.test_source is given."""

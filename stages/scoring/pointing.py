@@ -47,8 +47,8 @@ def game(network: keras.Model, size: int, average_flip: bool) -> dict[str, float
 
 def maps(network: keras.Model, pixels: np.ndarray, labels: np.ndarray, average_flip: bool) -> np.ndarray:
     """Return the heatmaps float32 [n, h, w] of the labels int [n], for pixels float32 [n, size, size, 3]."""
-    explained = tf.function(answer.explained(network, average_flip), reduce_retracing=True)
-    seen = np.concatenate([explained(pixels[start : start + BATCH])[1].numpy()
+    explained = answer.compiled(answer.explained(network, average_flip), pixels.shape[1])
+    seen = np.concatenate([explained(tf.constant(pixels[start : start + BATCH]))[1].numpy()
                            for start in range(0, len(pixels), BATCH)])
     return seen[np.arange(len(labels)), labels]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 
 from core import contract, processor
-from stages.common.params import Train
+from stages.training.params import Train
 
 MIXED = "mixed_bfloat16"
 NOT_DECAYED = ["gamma", "beta", "bias"]

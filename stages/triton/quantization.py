@@ -17,10 +17,10 @@ from openvino import opset13 as ops
 
 from core import contract, processor
 from imaging import golden
-from stages.common.params import Export
 from stages.data import dataset
 from stages.layers import answer
 from stages.scoring import calibration, scores
+from stages.triton.params import Export
 
 CALIBRATION_IMAGES = 300
 JUDGED_IMAGES = 1000

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from imaging.slices import AXIAL, CORONAL, SAGITTAL
+from imaging.volume import AXIAL, CORONAL, SAGITTAL
 from stages.data.phantom.noise import SmoothNoise
 
 

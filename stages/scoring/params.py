@@ -1,0 +1,16 @@
+"""Section `evaluate` of params.yaml."""
+
+from typing import Annotated
+
+from stages.common.sections import Flag, Number, Whole, section, within
+
+
+@section
+class Evaluate:
+    """How predictions on the test split are made, calibrated and judged."""
+
+    batch_size: Annotated[Whole, within(1, 4096)]
+    average_flip: Flag
+    bootstrap: Annotated[Whole, within(0, 100_000)]
+    accepted_error: Annotated[Number, within(0, 1)]
+    seed: Annotated[Whole, within(0, 2**31 - 1)]

@@ -1,0 +1,87 @@
+"""A training stage from start to end: the doors stages/train_*.py call main() with their network's recipe."""
+
+import csv
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from core import files
+from stages.common import command
+from stages.common.params import Params
+from stages.data import dataset
+from stages.training import fit, optimizer, phases, state
+from stages.training.params import Train
+from stages.training.phases import Recipe
+
+MODELS = Path("models")
+REPORTS = Path("reports")
+COLUMNS = ("epoch", "phase", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
+INTERRUPTED = "Its finished epochs are kept: the same command continues after them."
+
+def main(stage: str, recipe: Callable[[Any, Train, int], Recipe], description: str) -> None:
+    """Run a training stage with the params of the current folder.
+
+    Args:
+        stage: its name, which is that of its section of params.yaml.
+        recipe: of the network's module; takes its own section, section `train` and the image side in pixels.
+        description: the door's docstring, shown by --help.
+    """
+    command.run(lambda params: train(params, stage, recipe), description, ("prepare.image_size", "train", stage),
+                INTERRUPTED)
+
+
+def train(params: Params, stage: str, recipe: Callable[[Any, Train, int], Recipe]) -> None:
+    """Read the data, build and train the network, write the model and its reports."""
+    size, own, data = params.prepare.image_size, getattr(params, stage), dataset.read_report()
+    fit.make_deterministic(params.train.seed)
+    precision = optimizer.use_precision(params.train.precision)
+    phases.check_size(size, params.train)
+    chosen = recipe(own, params.train, size)
+    images = {split: dataset.load(split, size) for split in ("train", "validation")}
+    key = state.fingerprint(chosen.train, own, size, data, chosen.weights, precision)
+    rows = fit.fit(chosen.network, chosen.phases, fit.Run(stage, chosen.train, images, key))
+    record = summary(chosen.network, rows, data, weights=chosen.weights, precision=precision)
+    model = write(chosen.network, rows, record, stage)
+    print(f"{stage}: {len(rows)} epochs on {data['source']}. The best one, {record['best_epoch']}, has a validation "
+          f"accuracy of {record['val_accuracy']:.4f} at a loss of {record['val_loss']:.4f}.\n"
+          f"Written: {model}, {REPORTS / stage}.")
+
+
+def summary(network: keras.Model, rows: list[dict], data: dict, **facts) -> dict:
+    """Return what is recorded of a training run: sizes, length, best validation scores of the last phase, facts."""
+    best = min((row for row in rows if row["phase"] == rows[-1]["phase"]), key=lambda row: row["val_loss"])
+    return {
+        "data_source": data["source"],
+        "data_digest": data["digest"],
+        **facts,
+        "parameters": network.count_params(),
+        "trainable_parameters": sum(int(np.prod(weight.shape)) for weight in network.trainable_weights),
+        "epochs": len(rows),
+        "best_epoch": best["epoch"],
+        "val_loss": best["val_loss"],
+        "val_accuracy": best["val_accuracy"],
+    }
+
+
+def history_csv(rows: list[dict]) -> str:
+    """Return the history as CSV with the header COLUMNS, floats rounded to 6 digits."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, COLUMNS, lineterminator="\n", extrasaction="ignore")
+    writer.writeheader()
+    writer.writerows(files.rounded(rows))
+    return text.getvalue()
+
+
+def write(network: keras.Model, rows: list[dict], record: dict, stage: str) -> Path:
+    """Write the model, its history and its record; return the model's file, named after the network."""
+    model = MODELS / f"{network.name}.keras"
+    # The optimizer is of no use to those who evaluate or serve, and would triple the file.
+    with files.replacing(model) as new:
+        optimizer.in_float32(keras.Model(network.input, network.output, name=network.name)).save(new)
+    files.write_text(REPORTS / stage / "history.csv", history_csv(rows))
+    files.write_json(REPORTS / stage / "metrics.json", record)
+    return model
