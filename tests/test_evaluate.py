@@ -15,10 +15,10 @@ from stages.data import dataset
 from stages.networks.registry import NETWORKS
 from stages.reporting import card, diagrams, tables
 from stages.scoring import answers, calibration, intervals, reports
-from stages.training import fit as training
+from stages.training import run
 from tools.results import table
 
-HISTORY = [{"epoch": 1, "phase": "all"} | {key: 0.5 for key in training.COLUMNS if key not in ("epoch", "phase")}]
+HISTORY = [{"epoch": 1, "phase": "all"} | {key: 0.5 for key in run.COLUMNS if key not in ("epoch", "phase")}]
 
 
 def network(seed: int) -> keras.Model:

@@ -107,7 +107,7 @@ def learning_curves(rows: list[dict[str, str]], title: str, path: Path) -> None:
     """Draw loss and accuracy of training and validation by epoch.
 
     Args:
-        rows: the history as read from its file, see stages.training.fit.COLUMNS.
+        rows: the history as read from its file, see stages.training.run.COLUMNS.
         title: names the network and the data.
         path: the PNG file to write.
     """
