@@ -14,6 +14,8 @@ from pathlib import Path
 PROJECT = Path(__file__).parents[1]
 sys.path.insert(0, str(PROJECT))  # gunicorn does so after this file
 
+from gunicorn import glogging  # noqa: E402
+
 from webapp import logs, settings  # noqa: E402
 
 try:
@@ -41,10 +43,15 @@ forwarder_headers = ""
 
 # The control socket of gunicorn 25 and later is one more door, and fails where the home folder is read-only.
 control_socket_disable = True
-# The application writes one line for each request itself, without query strings and addresses.
-accesslog = None
-errorlog = "-"
 logconfig_dict = logs.CONFIG
+
+
+class logger_class(glogging.Logger):  # noqa: N801
+    """Writes no line for a request: the application does so itself, without paths and addresses."""
+
+    def access(self, *_arguments, **_options):
+        """Write nothing; gunicorn would as soon as logconfig_dict is set."""
+
 
 # glibc learns from each large buffer that is freed to keep the next one (mallopt(3), M_MMAP_THRESHOLD), up to 32 MiB.
 # With a fixed threshold it gives large uploads back; other C libraries know nothing of this.

@@ -14,22 +14,26 @@ and a line in the log says so once a minute: a limit that protects the service m
 import ipaddress
 import logging
 import math
+import threading
 import time
 
 from flask import Response, g, request
 from limits import RateLimitItem, RateLimitItemPerSecond
 from limits.errors import StorageError
-from limits.storage import storage_from_string
+from limits.storage import MemoryStorage, storage_from_string
 from limits.strategies import MovingWindowRateLimiter
 
 from webapp.keys import key_name
 from webapp.refused import Refused
 from webapp.services import services
+from webapp.settings import MEMORY
 
 COUNTED_LATER = "views.batch"
 """The endpoint whose images are known only when its form is read."""
 PATIENCE, PAUSE, REMINDER = 1.0, 5.0, 60.0
 """Seconds that an answer of the storage may take, that it is left alone after a failure, and between log lines."""
+SWEEP = 10.0
+"""Seconds between two looks through all clients for those that have been away."""
 REDIS = {"socket_timeout": PATIENCE, "socket_connect_timeout": PATIENCE}
 
 log = logging.getLogger("webapp.limits")
@@ -39,6 +43,21 @@ def window(per_minute: float, burst: int) -> RateLimitItem:
     """Return how many images may come within how many seconds, as the head of this module says."""
     seconds = max(1, math.ceil(60 * burst / per_minute))
     return RateLimitItemPerSecond(max(burst, int(per_minute * seconds / 60)), seconds)
+
+
+class Memory(MemoryStorage):
+    """Forgets who has been away every SWEEP seconds; its base looks through all clients every 10 ms."""
+
+    STORAGE_SCHEME = ()
+
+    @property
+    def timer(self) -> threading.Timer:
+        """Forgets once it runs."""
+        return self._timer
+
+    @timer.setter
+    def timer(self, timer: threading.Timer) -> None:
+        timer.interval, timer.daemon, self._timer = SWEEP, True, timer
 
 
 class Limiter:
@@ -54,8 +73,8 @@ class Limiter:
     """
 
     def __init__(self, storage: str, per_minute: float, burst: int):
-        options = {} if storage.startswith("memory:") else REDIS
-        self._counts = MovingWindowRateLimiter(storage_from_string(storage, wrap_exceptions=True, **options))
+        counts = Memory() if storage == MEMORY else storage_from_string(storage, wrap_exceptions=True, **REDIS)
+        self._counts = MovingWindowRateLimiter(counts)
         self._window = window(per_minute, burst)
         self.most = self._window.amount
         self._failed = self._said = -math.inf

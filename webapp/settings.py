@@ -12,7 +12,7 @@ from imaging import limits
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
 MEMORY = "memory://"
-STORAGES = (MEMORY, "redis://", "rediss://", "redis+unix://")
+STORAGES = ("redis://", "rediss://", "redis+unix://")
 
 
 class SettingsError(ValueError):
@@ -68,7 +68,7 @@ class Settings(BaseSettings):
     @field_validator("RATE_STORAGE")
     @classmethod
     def _is_storage(cls, value: str) -> str:
-        if not value.startswith(STORAGES):
+        if value != MEMORY and not value.startswith(STORAGES):
             raise ValueError(f"expected {MEMORY} or the address of a Redis or Valkey server, such as redis://host:6379")
         return value
 

@@ -347,6 +347,16 @@ def test_settings_that_cannot_work_are_one_line(settings, tmp_path):
     assert "The settings cannot be used." in run.stderr
 
 
+def test_all_log_lines_are_json_and_tell_of_nobody(server, capfd):
+    with published(server.url) as address:
+        assert ask(address, "GET", "/Jane?name=Jane")[0] == 404
+    lines = capfd.readouterr().err.splitlines()
+    entries = [json.loads(line) for line in lines]
+    assert any("Booting worker" in one["message"] for one in entries)
+    assert [one["status"] for one in entries if one["message"] == "request"][-1] == 404
+    assert "Jane" not in "".join(lines) and not any(one["message"].startswith("127.0.0.1") for one in entries)
+
+
 def metrics(site: str) -> str:
     """Return what /metrics says."""
     connection = http.client.HTTPConnection(site, timeout=20)
