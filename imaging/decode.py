@@ -23,7 +23,7 @@ from imaging import depth
 from imaging.errors import ImageError, corrupt
 from imaging.limits import MAX_BYTES, check_length, check_shape, too_large
 from imaging.metadata import Gif, Png, Structure
-from imaging.readers import ACCEPTED, SUFFIXES, ImageReader, SliceReader, reader_of, unsupported
+from imaging.readers import ACCEPTED, SUFFIXES, ImageReader, Reader, SliceReader, reader_of, unsupported
 from imaging.volume import UNNAMED, png
 
 __all__ = ["ACCEPTED", "MAX_BYTES", "SUFFIXES", "ImageError", "area", "canonical", "contents", "digest", "find",
@@ -55,7 +55,7 @@ def canonical(data: bytes, is_decoded_next: bool = False) -> bytes:
     structure = reader.structure(data) if isinstance(reader, ImageReader) and reader.structure else None
     if isinstance(structure, Gif):
         data = structure.stripped()
-    with _opened(data) as image:
+    with _opened(data, reader) as image:
         if isinstance(structure, Png):
             structure.check_pixels()
         kept = _without_metadata(image, data, structure)
@@ -72,7 +72,7 @@ def canonical(data: bytes, is_decoded_next: bool = False) -> bytes:
 def area(data: bytes) -> int:
     """Return how many pixels the header of an image announces; 0 for what Pillow does not open."""
     try:
-        with _open(data) as image:
+        with _open(data, reader_of(data)) as image:
             return image.width * image.height
     except Exception:  # on bad bytes Pillow raises OSError, SyntaxError, KeyError, struct.error and more
         return 0
@@ -123,7 +123,7 @@ def digest(data: bytes) -> str:
 
 def mirrored(data: bytes) -> bytes:
     """Return the mirror image of what canonical() returned, left and right exchanged, as PNG. Raises ImageError."""
-    with _opened(data) as image:
+    with _opened(data, reader_of(data)) as image:
         return png(image.transpose(Image.Transpose.FLIP_LEFT_RIGHT))
 
 
@@ -133,7 +133,7 @@ def thumbnail(data: bytes, size: int = 32) -> NDArray[np.float32]:
     `data` is what canonical() returned. A JPEG is decoded at a reduced scale, which makes it several times faster.
     Raises ImageError.
     """
-    with _opened(data) as image:
+    with _opened(data, reader_of(data)) as image:
         image.draft("L", (2 * size, 2 * size))
         grey = image.convert("L").resize((size, size), Image.Resampling.BOX)
         return np.asarray(grey, np.float32) / 255
@@ -145,19 +145,18 @@ def _check_bytes(data: bytes) -> None:
     check_length(data)
 
 
-def _open(data: bytes) -> ImageFile:
+def _open(data: bytes, reader: Reader | None) -> ImageFile:
     """Return the image with its header read. Raises ImageError (unsupported_format), and what Pillow raises."""
-    reader = reader_of(data)
     if not isinstance(reader, ImageReader):
         raise unsupported(data)
     return Image.open(io.BytesIO(data), formats=(reader.name.upper(),))
 
 
 @contextmanager
-def _opened(data: bytes) -> Iterator[ImageFile]:
+def _opened(data: bytes, reader: Reader | None) -> Iterator[ImageFile]:
     """Yield the image with its header read and its limits checked; what goes wrong inside becomes an ImageError."""
     try:
-        with _open(data) as image:
+        with _open(data, reader) as image:
             _check_shape(image)
             yield image
     except (ImageError, MemoryError):

@@ -109,7 +109,10 @@ ACCEPTED = f"a {listed(READERS)} file"
 def reader_of(data: bytes) -> Reader | None:
     """Return the reader of a file's format; None if there is none."""
     # The last ones first: what has its mark further inside may begin with the bytes of any other.
-    return next((one for one in reversed(READERS) if one.is_mine(data)), None)
+    for reader in reversed(READERS):
+        if reader.is_mine(data):
+            return reader
+    return None
 
 
 def unsupported(data: bytes) -> ImageError:

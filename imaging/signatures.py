@@ -32,7 +32,10 @@ STRANGERS: tuple[tuple[Mark, str], ...] = (
 
 def begins(data: bytes, *marks: Mark) -> bool:
     """Return whether any of some marks is in a file."""
-    return any(data.startswith(mark, offset) for offset, mark in marks)
+    for offset, mark in marks:  # noqa: SIM110, any() takes twice as long, and every upload is looked at several times
+        if data.startswith(mark, offset):
+            return True
+    return False
 
 
 def is_webp(data: bytes) -> bool:

@@ -138,19 +138,19 @@ BAD = {
 
 @pytest.mark.parametrize(("data", "code"), BAD.values(), ids=BAD)
 def test_bad_file_is_told_what_is_wrong_and_what_to_do(data, code):
-    started = time.monotonic()
+    started = time.process_time()
     with pytest.raises(imaging.ImageError) as caught:
         imaging.canonical(data)
     assert caught.value.code == code
     assert re.fullmatch(r"[A-Z].+\. [A-Z].+\.", str(caught.value)) and "0x" not in str(caught.value)
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_long_comment_does_not_keep_the_reader_busy():
     data = gif_comments(1, b"\x21\xfe" + (b"\xff" + bytes(255)) * 40_000 + b"\0")  # Pillow joins these one by one
-    started = time.monotonic()
+    started = time.process_time()
     imaging.canonical(data)
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_every_code_is_listed_and_reached():

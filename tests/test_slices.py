@@ -173,9 +173,9 @@ BAD_DICOM = {
 
 @pytest.mark.parametrize(("data", "code"), BAD_DICOM.values(), ids=BAD_DICOM)
 def test_other_dicom_files_are_refused_soon(data, code):
-    started = time.monotonic()
+    started = time.process_time()
     assert refused(data) == code
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
 
 
 @pytest.mark.parametrize("tag", [0x00020000, 0x00080060, 0x00280004])
@@ -314,11 +314,11 @@ def test_a_large_volume_is_read_without_being_held():
     assert len(data) < 10**6
     for plane in slices.PLANES:
         tracemalloc.start()
-        started = time.monotonic()
+        started = time.process_time()
         slices.read(data, Choice(plane, 100))
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
-        assert most < 48 * 2**20 and time.monotonic() - started < 10  # slow under tracemalloc
+        assert most < 48 * 2**20 and time.process_time() - started < 10  # slow under tracemalloc
 
 
 def test_gzip_without_a_volume_is_no_image():
