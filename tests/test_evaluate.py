@@ -36,7 +36,7 @@ def trained(folder) -> None:
         one.model.parent.mkdir(exist_ok=True)
         network(seed).save(one.model)
         written = folder / "reports" / one.stage
-        files.write_text(written / "history.csv", training.history_csv(HISTORY))
+        files.write_text(written / "history.csv", run.history_csv(HISTORY))
         record = {"parameters": 12345, "weights": "none", "epochs": 7, "best_epoch": 6}
         files.write_json(written / "metrics.json", record)
 
