@@ -21,6 +21,7 @@ from core import contract
 from serving.errors import ServingError
 from serving.started import started
 from stages.data import phantom
+from stages.networks.registry import NETWORKS
 
 PROJECT = Path(__file__).resolve().parent
 WORKPLACE = PROJECT / ".demo"
@@ -82,7 +83,7 @@ def predict(url: str, image: Path, model: str) -> dict:
 
 def show_answers(url: str, samples: dict[str, Path]) -> None:
     """Classify every sample with every network through the web page, and print a line for each."""
-    for model in contract.NETWORKS:
+    for model in NETWORKS:
         for label, path in samples.items():
             answer = predict(url, path, model)
             numbers = "  ".join(f"{name} {value:.3f}" for name, value in answer["all_probabilities"].items())

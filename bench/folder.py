@@ -81,7 +81,7 @@ def triton(work: Path) -> Iterator[str]:
 
 def drive(url: str, bodies: list[Path], connections: int, seconds: float) -> float:
     """Return the requests a second that Triton answers to wrk."""
-    target = f"http://{url}/v2/models/{contract.classifier(contract.NETWORKS[0])}/infer"
+    target = f"http://{url}/v2/models/{contract.classifier('custom')}/infer"
     headers = {"Inference-Header-Content-Length": str(HEADER), "Content-Type": "application/octet-stream"}
     found = serving.load(target, headers, bodies, connections, seconds)
     if found["errors"]:

@@ -39,8 +39,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="an image file, or a folder of them")
-    parser.add_argument("--model", default=contract.NETWORKS[0], metavar="NAME",
-                        help=f"{', '.join(contract.SERVED)}, or one of these as NAME.RELEASE; default: %(default)s")
+    parser.add_argument("--model", metavar="NAME", help="such as resnet50 or ensemble, or one of an older release as "
+                        "NAME.RELEASE; default: the first that the server names")
     url = os.environ.get("TRITON_URL", DEFAULT_URL)
     parser.add_argument("--url", default=url, help="host:port of the server; default: $TRITON_URL, else " + DEFAULT_URL)
     parser.add_argument("--timeout", type=float, default=10.0, help="seconds for each image; default: %(default)s")
@@ -55,8 +55,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if not 1 <= options.concurrency <= MOST_AT_A_TIME:
         parser.error(f"Expected --concurrency from 1 to {MOST_AT_A_TIME}. Received: {options.concurrency}.")
-    if not contract.MODEL_NAME.fullmatch(options.model):
-        parser.error(f"Expected --model {', '.join(contract.SERVED)}, or NAME.RELEASE. Received: {options.model}.")
+    if options.model and not contract.MODEL_NAME.fullmatch(options.model):
+        parser.error(f"Expected --model NAME or NAME.RELEASE, such as resnet50. Received: {options.model}.")
     if options.output and options.json:
         parser.error("Expected --output or --json. Received: both. For JSON name an output that ends in .jsonl.")
     options.choice = slices.Choice(options.plane, options.slice)
@@ -135,7 +135,8 @@ def report(path: Path, options: argparse.Namespace) -> bool:
 def table(options: argparse.Namespace) -> int:
     """Write the table of --output and return the exit code."""
     try:
-        failed = batch.write(options.files, options.output, options.classifier, options.model, options.concurrency)
+        model = options.model or options.classifier.default()
+        failed = batch.write(options.files, options.output, options.classifier, model, options.concurrency)
     except batch.OutputError as error:
         print(error, file=sys.stderr)
         return 2

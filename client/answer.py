@@ -71,7 +71,7 @@ def _each_class(schema: dict[str, JsonValue]) -> None:
 
 
 Probability = Annotated[float, Field(ge=0, le=1)]
-MODEL = Field(pattern=f"^{contract.MODEL_NAME.pattern}$", examples=list(contract.SERVED),
+MODEL = Field(pattern=f"^{contract.MODEL_NAME.pattern}$", examples=["custom", contract.ENSEMBLE],
               description="The network that answered; NAME.RELEASE: an older release of it.")
 
 

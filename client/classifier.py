@@ -15,7 +15,15 @@ from tritonclient.utils import InferenceServerException
 
 from client.answer import Answer, Prediction
 from client.connections import Connections
-from client.errors import BadImage, ClientError, ServerError, ServerUnavailable, translated, unknown_model
+from client.errors import (
+    BadImage,
+    ClientError,
+    ServerError,
+    ServerUnavailable,
+    UnknownModel,
+    translated,
+    unknown_model,
+)
 from client.served import TITLES, order
 from core import contract
 from imaging import golden
@@ -77,13 +85,14 @@ class Classifier:
         self._connections = Connections(url)
         self._checked: dict[str, float] = {}
         self._configs: dict[str, tuple[float, dict]] = {}
+        self._default = -TRUSTED, ""
 
-    def classify(self, image: bytes, model: str = contract.NETWORKS[0], tta: bool = False) -> Prediction:
+    def classify(self, image: bytes, model: str | None = None, tta: bool = False) -> Prediction:
         """Classify one encoded image.
 
         Args:
             image: the content of a file in any format that imaging opens.
-            model: name as in contract.MODEL_NAME.
+            model: name as in contract.MODEL_NAME; None: default().
             tta: average with the answer for the mirror image: twice the work. MODEL_CARD.md says what it gains.
 
         Returns:
@@ -96,14 +105,14 @@ class Classifier:
             ServerUnavailable: no server, or its queue is full.
             ServerError: anything else that the server did wrong.
         """
-        deadline = time.monotonic() + self.timeout
+        deadline, model = time.monotonic() + self.timeout, model or self.default()
         encoded = self._encoded(image, model, deadline)
         prediction = self._predicted(encoded, model, deadline)
         if not tta:
             return prediction
         return _averaged(prediction, self._predicted(self._made(mirrored, encoded), model, deadline))
 
-    def classify_all(self, images: Sequence[bytes], model: str = contract.NETWORKS[0]) -> list[Prediction | BadImage]:
+    def classify_all(self, images: Sequence[bytes], model: str | None = None) -> list[Prediction | BadImage]:
         """Classify several encoded images, those of up to SMALL bytes with as few requests as the server allows.
 
         Args:
@@ -115,7 +124,7 @@ class Classifier:
         Raises:
             UnknownModel, DeadlineExceeded, ServerUnavailable, ServerError: as classify().
         """
-        deadline = time.monotonic() + self.timeout * max(1, len(images))
+        deadline, model = time.monotonic() + self.timeout * max(1, len(images)), model or self.default()
         answers = [_attempted(partial(self._encoded, image, model, deadline)) for image in images]
         intact = [index for index, one in enumerate(answers) if isinstance(one, bytes)]
         found = self._together([answers[index] for index in intact], model, deadline)
@@ -123,32 +132,34 @@ class Classifier:
             answers[index] = answer
         return answers
 
-    def explain(self, image: bytes, model: str = contract.NETWORKS[0]) -> Explanation:
+    def explain(self, image: bytes, model: str | None = None) -> Explanation:
         """Classify one encoded image and say where the network saw what; takes hardly longer than classify().
 
         Args, Raises: as classify(). UnknownModel also for a network that was exported without heatmaps.
         """
-        deadline = time.monotonic() + self.timeout
+        deadline, model = time.monotonic() + self.timeout, model or self.default()
         encoded, outputs = self._encoded(image, model, deadline), (contract.PROBABILITIES, contract.HEATMAPS)
         answer = self._infer([encoded], model, contract.explain(model), deadline, outputs)
         prediction = _prediction(answer[contract.PROBABILITIES], model)
         return Explanation(prediction, _heatmaps(answer[contract.HEATMAPS]))
 
-    def answer(self, image: bytes, model: str = contract.NETWORKS[0], tta: bool = False,
+    def answer(self, image: bytes, model: str | None = None, tta: bool = False,
                warnings: Sequence[str] = ()) -> Answer:
         """Return what is said about one encoded image: classify(), and what the server knows of the network.
 
         Args, Raises: as classify(). warnings: what a person should know of the file, for the answer.
         """
-        return Answer.of(self.classify(image, model, tta), self._facts(model), warnings)
+        prediction = self.classify(image, model, tta)
+        return Answer.of(prediction, self._facts(prediction.model), warnings)
 
-    def answer_all(self, images: Sequence[bytes], model: str = contract.NETWORKS[0]) -> list[Answer | BadImage]:
+    def answer_all(self, images: Sequence[bytes], model: str | None = None) -> list[Answer | BadImage]:
         """Return classify_all() as answers. Args, Raises: as classify_all()."""
+        model = model or self.default()
         found = self.classify_all(images, model)
         facts = self._facts(model)
         return [Answer.of(one, facts) if isinstance(one, Prediction) else one for one in found]
 
-    def answer_with_heatmaps(self, image: bytes, model: str = contract.NETWORKS[0], tta: bool = False,
+    def answer_with_heatmaps(self, image: bytes, model: str | None = None, tta: bool = False,
                              warnings: Sequence[str] = ()) -> tuple[Answer, dict[str, np.ndarray]]:
         """Return answer(), and the heatmaps of explain(); those are of the image alone, tta or not.
 
@@ -156,7 +167,7 @@ class Classifier:
         """
         explanation = self.explain(image, model)
         prediction = self.classify(image, model, tta) if tta else explanation.prediction
-        return Answer.of(prediction, self._facts(model), warnings), explanation.heatmaps
+        return Answer.of(prediction, self._facts(prediction.model), warnings), explanation.heatmaps
 
     def _facts(self, model: str) -> dict[str, str]:
         """Return describe(), asked after a prediction, as a lost server is forgotten; {} if the server does not say."""
@@ -223,6 +234,23 @@ class Classifier:
         states |= self._ready([name for name in expected or TITLES if name not in states])
         facts = {name: self.describe(name) if state else {} for name, state in states.items()}
         return {name: states[name] for name in sorted(states, key=lambda name: order(name, facts[name]))}
+
+    def default(self) -> str:
+        """Return the network that answers when none is named: the first that the server serves.
+
+        It is asked for again after TRUSTED seconds, and when the connection to the server was lost.
+
+        Raises:
+            UnknownModel: the server serves no network.
+            DeadlineExceeded, ServerUnavailable, ServerError: as classify does.
+        """
+        asked, name = self._default
+        if time.monotonic() - asked >= TRUSTED:
+            name = next(iter(self.models()), None)
+            if name is None:
+                raise UnknownModel("The server serves no network.")
+            self._default = time.monotonic(), name
+        return name
 
     def is_live(self) -> bool:
         """Return whether a server answers within the timeout. Never raises ClientError."""
@@ -302,6 +330,7 @@ class Classifier:
         except ServerUnavailable as error:
             self._checked.clear()
             self._configs.clear()
+            self._default = -TRUSTED, ""
             self._connections.close()
             if not isinstance(error.__cause__, STALE):
                 raise

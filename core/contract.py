@@ -16,17 +16,12 @@ CLASS_TITLES = {name: {"notumor": "No tumour", "pituitary": "Pituitary tumour"}.
 HEALTHY = "notumor"
 """The class of slices without a tumour."""
 
-NETWORKS = ("custom", "resnet50")
-"""The networks that are trained and served; the first one answers when a request names none."""
-
 ENSEMBLE = "ensemble"
 """The mean of what all networks answer, in one model."""
 
-SERVED = (*NETWORKS, ENSEMBLE)
-"""What a request may ask for; as name.release what it was in an older release that is served as well."""
-
 RELEASE = "."
-"""Stands between the two; a sign that needs no quoting in a URL, as Triton does not take quotes off model names."""
+"""Stands between the name of a network and that of an older release that is served as well; a sign that needs no
+quoting in a URL, as Triton does not take quotes off model names."""
 
 MODEL_NAME = re.compile(rf"[a-z][a-z0-9_]{{0,63}}(?:{re.escape(RELEASE)}[0-9A-Za-z.-]+)?")
 """The form of every name that a request may give; what is served only Triton knows."""

@@ -103,8 +103,8 @@ def add_older(copy: Path, store: Path, count: int) -> None:
             shutil.copytree(store / release / name, folder)
             rename(folder / triton_config.FILE, {one: f"{one}{contract.RELEASE}{release}" for one in own})
     if older:
-        for network in contract.SERVED:
-            if (path := copy / contract.classifier(network) / triton_config.FILE).exists():
+        for path in copy.glob(f"{contract.classifier('*')}/{triton_config.FILE}"):
+            if contract.RELEASE not in path.parent.name:
                 config = triton_config.read(path)
                 triton_config.set_parameters(config, {contract.RELEASES: " ".join(older)})
                 triton_config.write(path, config)

@@ -110,8 +110,8 @@ class Server:
             models = {model.name for model in snapshot.take(self.repository, self.copy)}
             self.networks = sorted(filter(None, map(contract.model, models)))
             if not self.networks:
-                wanted = ", ".join(map(contract.classifier, contract.SERVED))
-                raise ServingError(f"Expected one of the classifiers {wanted}. Received: {', '.join(sorted(models))}.")
+                raise ServingError(f"Expected a classifier, {contract.classifier('<network>')}. "
+                                   f"Received: {', '.join(sorted(models))}.")
             discovery.lay_out_backends(installation, self._folder / "backends")
             if not discovery.is_native(installation):
                 snapshot.drop_queue_policies(self.copy)

@@ -20,6 +20,7 @@ from client.answer import heads
 from client.classifier import _prediction
 from client.served import order, title
 from core import contract
+from tests.support.repository import SERVED
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +149,7 @@ def test_what_is_no_name_of_a_model_asks_no_server(scan, name):
 
 
 def test_a_name_and_its_ensemble_are_one_to_one():
-    for name in (*contract.SERVED, *(f"{name}.20261126T073355.123456Z-0a1b2c3d" for name in contract.SERVED)):
+    for name in (*SERVED, *(f"{name}.20261126T073355.123456Z-0a1b2c3d" for name in SERVED)):
         assert contract.model(contract.classifier(name)) == name
     assert {contract.model(name) for name in ("custom", "preprocess", "explain_custom", "classify_VGG")} == {None}
     assert contract.model("classify_vgg16") == "vgg16"

@@ -16,6 +16,7 @@ from stages.networks.registry import NETWORKS
 from stages.reporting import card, diagrams, tables
 from stages.scoring import answers, calibration, intervals, reports
 from stages.training import run
+from tests.support.repository import SERVED
 from tools.results import table
 
 HISTORY = [{"epoch": 1, "phase": "all"} | {key: 0.5 for key in run.COLUMNS if key not in ("epoch", "phase")}]
@@ -94,7 +95,7 @@ def test_the_mean_of_all_networks_is_scored_beside_them(workplace, results):
         lines = (workplace / f"reports/evaluate/{name}/predictions.csv").read_text().splitlines()[1:]
         return np.array([[float(one) for one in line.split(",")[3:]] for line in lines])
 
-    mean = np.mean([read(name) for name in contract.NETWORKS], axis=0)
+    mean = np.mean([read(name) for name in NETWORKS], axis=0)
     temperature = results[contract.ENSEMBLE]["temperature"]
     assert np.allclose(calibration.with_temperature(mean, temperature), read(contract.ENSEMBLE), atol=1e-4)
     assert f"`{contract.ENSEMBLE}` is the mean" in (workplace / "MODEL_CARD.md").read_text()
@@ -159,7 +160,7 @@ def test_figures_and_tables_are_written(workplace):
     assert {path.name for path in ensemble.iterdir()} == names - {"learning_curves.png"}
     shown = {str(path.relative_to(workplace / "data/shown/evaluate")) for path in (workplace / "data").rglob("*.png")
              if "shown/evaluate" in str(path)}
-    assert shown == {f"{name}/failures.png" for name in contract.SERVED}
+    assert shown == {f"{name}/failures.png" for name in SERVED}
 
 
 def test_a_csv_keeps_whole_numbers_whole():
@@ -204,7 +205,7 @@ def test_the_card_holds_the_numbers_of_the_files(workplace):
 
 
 def test_the_table_of_readme_shows_the_intervals(workplace, results):
-    row = next(line for line in table(workplace, contract.NETWORKS).splitlines() if line.startswith("| custom"))
+    row = next(line for line in table(workplace).splitlines() if line.startswith("| custom"))
     accuracy, macro_f1, _, error = row.strip(" |").split(" | ")[-4:]
     assert accuracy == intervals.shown(results["custom"], "accuracy") and "(" in accuracy and "(" in macro_f1
     assert error == f"{results['custom']['ece']:.3f}"

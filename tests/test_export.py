@@ -24,6 +24,7 @@ from stages.scoring import calibration, reports
 from stages.triton import config as configuration
 from stages.triton import provenance, saved_model
 from tests.conftest import PROJECT
+from tests.support.repository import SERVED
 
 DECISIONS = {"custom": {"temperature": 1.5, "average_flip": True, "review_threshold": 0.7},
              "resnet50": {"temperature": 0.8, "average_flip": False, "review_threshold": 1.0,
@@ -58,10 +59,10 @@ def workplace(tiny, tmp_path_factory):
             network(seed).save(_made(one.model))
             files.write_json(folder / "reports" / one.stage / "metrics.json", {"network": name})
         files.write_json(reports.DECISIONS, DECISIONS)
-        for name in contract.SERVED:
+        for name in SERVED:
             files.write_text(reports.REPORTS / name / "predictions.csv", PREDICTIONS)
             files.write_text(reports.REPORTS / name / "reliability.csv", RELIABILITY)
-        files.write_json(reports.SCORES, {name: {"accuracy": 0.5} for name in contract.SERVED})
+        files.write_json(reports.SCORES, {name: {"accuracy": 0.5} for name in SERVED})
         export.main(tiny)
     (folder / "params.yaml").write_text(yaml.safe_dump(asdict(tiny)))
     return folder
@@ -104,15 +105,15 @@ def parameters(folder, name: str) -> dict[str, str]:
 
 
 def test_the_repository_holds_what_the_classifiers_need(workplace):
-    chains = [*map(contract.classifier, contract.SERVED), *map(contract.explain, contract.NETWORKS)]
+    chains = [*map(contract.classifier, SERVED), *map(contract.explain, NETWORKS)]
     names = sorted(path.name for path in (workplace / export.REPOSITORY).iterdir())
-    assert names == sorted([contract.PREPROCESS, *contract.SERVED, *chains])
+    assert names == sorted([contract.PREPROCESS, *SERVED, *chains])
     hidden = {str(path.relative_to(workplace / export.REPOSITORY))
               for path in (workplace / export.REPOSITORY).rglob("*") if path.name.startswith(".")}
     assert hidden == {f"{name}/1/.gitkeep" for name in chains}  # without a file DVC would lose the folder
 
 
-@pytest.mark.parametrize("name", [contract.PREPROCESS, *contract.SERVED])
+@pytest.mark.parametrize("name", [contract.PREPROCESS, *SERVED])
 def test_configurations_agree_with_signatures(workplace, name):
     folder, found = workplace / export.REPOSITORY / name, config(workplace, name)
     signature = tf.saved_model.load(str(folder / "1" / contract.SAVED_MODEL)).signatures["serving_default"]
@@ -132,7 +133,7 @@ def test_a_configuration_says_at_its_top_that_edits_are_lost(workplace):
 
 
 def test_labels_are_the_class_list(workplace):
-    for name in (name_of(one) for one in contract.NETWORKS for name_of in (str, contract.classifier, contract.explain)):
+    for name in (name_of(one) for one in NETWORKS for name_of in (str, contract.classifier, contract.explain)):
         labels = (workplace / export.REPOSITORY / name / "labels.txt").read_text()
         assert tuple(labels.split()) == contract.CLASSES
 
@@ -145,7 +146,7 @@ def test_a_classifier_is_a_linear_chain_and_names_its_data(workplace):
 
 def test_classifiers_say_how_people_call_their_networks_and_in_which_order(workplace):
     shown = [(facts[contract.TITLE], facts[contract.RANK]) for facts in
-             (parameters(workplace, contract.classifier(name)) for name in contract.SERVED)]
+             (parameters(workplace, contract.classifier(name)) for name in SERVED)]
     assert shown == [("Custom CNN", "0"), ("ResNet-50", "1"), ("Both networks, averaged", "2")]
 
 
@@ -154,7 +155,7 @@ def test_the_mean_of_three_networks_is_not_called_both(monkeypatch):
     assert export.titles()[contract.ENSEMBLE] == {contract.TITLE: "All networks, averaged", contract.RANK: "3"}
 
 
-@pytest.mark.parametrize("name", contract.SERVED)
+@pytest.mark.parametrize("name", SERVED)
 def test_network_and_classifier_say_alike_what_computes(workplace, name):
     found = [{key: value for key, value in parameters(workplace, one).items()
               if key in (contract.RUNTIME, contract.PRECISION)} for one in (name, contract.classifier(name))]
@@ -162,7 +163,7 @@ def test_network_and_classifier_say_alike_what_computes(workplace, name):
     assert found == [{"runtime": "openvino", "precision": served["precision"]}] * 2
 
 
-@pytest.mark.parametrize("name", contract.SERVED)
+@pytest.mark.parametrize("name", SERVED)
 def test_the_golden_answers_are_the_trained_networks(workplace, monkeypatch, name):
     monkeypatch.chdir(workplace)
     known = golden.from_text(parameters(workplace, contract.classifier(name))[contract.GOLDEN])
@@ -279,8 +280,8 @@ load = lambda name: tf.saved_model.load(f"{repository}/{name}/1/model.savedmodel
 pixels = load("preprocess")(image=tf.constant([[open(path, "rb").read()] for path in paths]))["pixels"]
 print(json.dumps([load(name)(pixels=pixels)["probabilities"].numpy().tolist() for name in names.split()]))
 """
-    words = [python, "-c", script, workplace / export.REPOSITORY, " ".join(contract.SERVED), *paths]
+    words = [python, "-c", script, workplace / export.REPOSITORY, " ".join(SERVED), *paths]
     run = subprocess.run(words, capture_output=True, text=True, check=True)
     pixels = next(iter(dataset.batches(dataset.load("test", 64, workplace / dataset.FOLDER), 3)))[0]
-    for got, name in zip(json.loads(run.stdout.splitlines()[-1]), contract.SERVED, strict=True):
+    for got, name in zip(json.loads(run.stdout.splitlines()[-1]), SERVED, strict=True):
         assert np.allclose(got, served(name, pixels), atol=1e-5)

@@ -34,7 +34,7 @@ def test_what_int8_changes_is_shown_for_the_networks_of_the_table_only(tmp_path)
     records = {"custom": {"precision": "int8", "test": test}, "together": {"precision": "int8", "test": test},
                "resnet50": {"precision": "float32"}}
     files.write_json(tmp_path / "reports/export/metrics.json", records)
-    lines = results.served(tmp_path, contract.NETWORKS).splitlines()
+    lines = results.served(tmp_path).splitlines()
     assert lines == ["", "custom, served in int8: 99.6 % of these test images get the same class, macro F1 is 0.976 "
                          "instead of 0.980."]
 

@@ -23,6 +23,7 @@ from client.answer import columns
 from core import contract
 from imaging import CODES, decode
 from tests.support import hostile
+from tests.support.repository import NETWORKS, SERVED
 from webapp import create_app, errors, logs, page, refused, security, uploads, worker
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
@@ -396,11 +397,11 @@ PROVENANCE = [
 
 @pytest.mark.parametrize(("facts", "expected"), PROVENANCE)
 def test_provenance_is_read_from_the_model_repository(dead_port, tmp_path, facts, expected):
-    path = tmp_path / contract.NETWORKS[0] / "1" / "provenance.json"
+    path = tmp_path / NETWORKS[0] / "1" / "provenance.json"
     path.parent.mkdir(parents=True)
     path.write_text(json.dumps(facts))
     with create_app({"TRITON_URL": dead_port, "MODEL_REPOSITORY": str(tmp_path)}).app_context():
-        network = page.networks(False, dict.fromkeys(contract.NETWORKS, False))[0]
+        network = page.networks(False, dict.fromkeys(NETWORKS, False))[0]
     assert (network.data_source, network.revision) == expected
 
 
@@ -475,7 +476,7 @@ def test_behind_a_proxy_with_a_prefix_every_address_has_it(dead_port):
 def test_the_page_about_the_models_says_what_the_files_say_and_survives_broken_ones(dead_port, tmp_path):
     folder = tmp_path / "custom/1"
     folder.mkdir(parents=True)
-    for name in contract.SERVED:
+    for name in SERVED:
         (tmp_path / contract.classifier(name)).mkdir()
     scores = {"macro_f1": 0.9, "accuracy": 0.8, "intervals": {"accuracy": [0.7, 0.85]}, "tta": {"macro_f1": 0.925},
               "classes": {"glioma": {"precision": 0.5, "images": 9}, "other": {}, "pituitary": None}}

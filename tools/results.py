@@ -7,7 +7,8 @@ import json
 from pathlib import Path
 
 from bench import folder, reliability, serving
-from core import contract, files
+from core import files
+from stages.networks.registry import NETWORKS
 from stages.scoring import intervals
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -18,7 +19,6 @@ STEPS = {"page": "page: Flask under gunicorn, Pillow checks and cleans the uploa
          "network": "network: OpenVINO in int8"}
 AVX2_TIMINGS, LARGE_TIMINGS = "bench/serving-avx2.json", "bench/serving-large.json"
 TRAINING = "bench/training.json"  # not imported: it would load TensorFlow
-STAGES = {"custom": "train_custom", "resnet50": "train_resnet"}
 
 
 def tables() -> dict[tuple[str, str], str]:
@@ -26,7 +26,7 @@ def tables() -> dict[tuple[str, str], str]:
     scaled = json.loads((PROJECT / serving.SCALING).read_text())["cases"]
     timed, plain, large = (json.loads((PROJECT / path).read_text())
                           for path in (serving.OUTPUT, AVX2_TIMINGS, LARGE_TIMINGS))
-    return {("README.md", "results"): table(PROJECT, contract.NETWORKS) + served(PROJECT, contract.NETWORKS),
+    return {("README.md", "results"): table(PROJECT) + served(PROJECT),
             ("docs/serving.md", "timings"): f"{serving.table(timed)}\n\n{serving.ratios(timed)}\n",
             ("docs/serving.md", "timings without VNNI"): f"{serving.table(plain)}\n\n{serving.ratios(plain)}\n",
             ("docs/serving.md", "timings of large files"): f"{serving.table(large)}\n\n{serving.ratios(large)}\n",
@@ -38,12 +38,11 @@ def tables() -> dict[tuple[str, str], str]:
             **{("docs/reliability.md", name): figures(name) for name in reliability.KINDS}}
 
 
-def table(project: Path, networks: tuple[str, ...]) -> str:
-    """Return a run's results as Markdown.
+def table(project: Path) -> str:
+    """Return a run's results as Markdown, a row a network.
 
     Args:
         project: the folder with reports/*/metrics.json and reports/prepare/data.json.
-        networks: one row each.
     """
     scores = json.loads((project / "reports/evaluate/metrics.json").read_text())
     data = json.loads((project / "reports/prepare/data.json").read_text())
@@ -52,27 +51,29 @@ def table(project: Path, networks: tuple[str, ...]) -> str:
              f"{counts['test']} test images. In brackets: 95 % intervals, see MODEL_CARD.md.", "",
              "| network | parameters | weights at the start | epochs | accuracy | macro F1 | macro ROC-AUC | ECE |",
              "|---|---|---|---|---|---|---|---|"]
-    for network in networks:
-        run = json.loads((project / f"reports/{STAGES[network]}/metrics.json").read_text())
-        score = scores[network]
-        lines.append(f"| {network} | {run['parameters']:,} | {run['weights']} | {run['epochs']} "
+    for network in NETWORKS.values():
+        run = json.loads((project / f"reports/{network.stage}/metrics.json").read_text())
+        score = scores[network.name]
+        lines.append(f"| {network.name} | {run['parameters']:,} | {run['weights']} | {run['epochs']} "
                      f"| {intervals.shown(score, 'accuracy')} | {intervals.shown(score, 'macro_f1')} "
                      f"| {score['macro_roc_auc']:.3f} | {score['ece']:.3f} |")
     return "\n".join(lines) + "\n"
 
 
-def served(project: Path, networks: tuple[str, ...]) -> str:
+def served(project: Path) -> str:
     """Return what serving in less precision does to a run's test images as Markdown; reads reports/export/metrics.json.
 
     Args:
         project: the folder with that file.
-        networks: one line each, if the network is served in another precision than float32.
+
+    Returns:
+        a line for each network that is served in another precision than float32; the mean of all is left out.
     """
     records = json.loads((project / "reports/export/metrics.json").read_text())
     return "".join(f"\n{network}, served in {record['precision']}: {100 * record['test']['same_class']:.1f} % of these "
                    f"test images get the same class, macro F1 is {record['test']['macro_f1']:.3f} instead of "
                    f"{record['test']['float32_macro_f1']:.3f}.\n"
-                   for network, record in records.items() if network in networks and "test" in record)
+                   for network, record in records.items() if network in NETWORKS and "test" in record)
 
 
 def scaling(cases: list[dict]) -> str:

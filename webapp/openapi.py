@@ -52,7 +52,7 @@ def example() -> dict:
     first = contract.CLASSES[0]
     probabilities = {first: 1 - sum(others.values()), **others}
     facts = {contract.REVIEW_THRESHOLD: "0.8", contract.DATA_SOURCE: contract.PHANTOM}
-    prediction = Prediction(contract.NETWORKS[0], first, probabilities[first], probabilities)
+    prediction = Prediction(MODEL["examples"][0], first, probabilities[first], probabilities)
     return {"success": True, **Answer.of(prediction, facts).model_dump(mode="json"), "request_id": "0" * 32}
 
 
@@ -120,8 +120,8 @@ def check(name: str, schema: str, text: str) -> dict:
 def fields(**more: dict) -> dict:
     """Return the schema of a form with one image, a model, and more fields."""
     file = {"type": "string", "format": "binary", "description": f"The image: {decode.ACCEPTED}, at most {FILE_LIMIT}."}
-    model = MODEL | {"default": contract.NETWORKS[0],
-                     "description": "NAME.RELEASE: what it was in an older release that is served as well."}
+    model = MODEL | {"description": "Which network answers, by default the first of /health; NAME.RELEASE: what it "
+                     "was in an older release that is served as well."}
     return {"type": "object", "required": ["file"], "additionalProperties": False,
             "properties": {"file": file, "model": model, **more}}
 

@@ -63,7 +63,7 @@ def classifier(network: str, facts: dict[str, str], max_batch_size: int, map_sha
     """Return the configuration of the chain preprocess -> network: encoded bytes in, probabilities out.
 
     Args:
-        network: one of contract.SERVED.
+        network: its name, or contract.ENSEMBLE.
         facts: what clients may ask of the network, such as contract.DATA_SOURCE.
         max_batch_size: images a request.
         map_shape: of the heatmaps, for the chain that also answers these.

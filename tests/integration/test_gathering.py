@@ -11,7 +11,7 @@ from tritonclient.http import InferenceServerClient
 
 import client
 from client.gathering import PER_REQUEST, UNDER_WAY
-from core import contract
+from tests.support.repository import NETWORKS
 
 
 @pytest.fixture
@@ -49,9 +49,9 @@ def at_once(ask, *many) -> list:
 
 
 def test_images_that_come_at_once_share_requests_and_get_their_own_answers(gathering, classifier, scans, sent):
-    models = [contract.NETWORKS[index % 2] for index in range(len(scans))]
+    models = [NETWORKS[index % 2] for index in range(len(scans))]
     alone = [classifier.classify(scan, model) for scan, model in zip(scans, models, strict=True)]
-    at_once(gathering.classify, scans[:2], contract.NETWORKS)  # looks at the labels
+    at_once(gathering.classify, scans[:2], NETWORKS)  # looks at the labels
     sent.clear()
     found = at_once(gathering.classify, scans, models)
     assert [one.model for one in found] == models
@@ -61,7 +61,7 @@ def test_images_that_come_at_once_share_requests_and_get_their_own_answers(gathe
 
 
 def test_a_few_at_a_time_are_asked_for_alone(gathering, scans, sent):
-    at_once(gathering.classify, scans[:2], contract.NETWORKS)
+    at_once(gathering.classify, scans[:2], NETWORKS)
     sent.clear()
     at_once(gathering.classify, scans[:UNDER_WAY])
     assert sent == [1] * UNDER_WAY

@@ -24,6 +24,7 @@ from core import contract  # noqa: E402
 from imaging import decode, dicom, slices  # noqa: E402
 from serving.server import Server  # noqa: E402
 from tests.support import medical  # noqa: E402
+from tests.support.repository import SERVED
 from tests.support.site import published  # noqa: E402
 from tools import screenshot  # noqa: E402
 
@@ -108,7 +109,7 @@ def check_bars(driver) -> None:
     assert [100 * width / full for width in widths] == pytest.approx(shares, abs=0.5)
 
 
-@pytest.mark.parametrize("model", contract.SERVED)
+@pytest.mark.parametrize("model", SERVED)
 def test_an_upload_shows_four_bars(site, chromium, scan, model):
     chromium.get(f"http://{site}/")
     chromium.find_element(By.CSS_SELECTOR, f"input[value={model}]").click()
@@ -291,7 +292,7 @@ def test_every_field_has_a_name_for_screen_readers(site, chromium):
     chromium.get(f"http://{site}/")
     fields = chromium.find_elements(By.CSS_SELECTOR, "input:not(#slice), button")
     names = [field.accessible_name or field.get_attribute("textContent") for field in fields]
-    assert len(names) == 4 + len(contract.SERVED) + len(contract.CLASSES) + 6  # and the table's
+    assert len(names) == 4 + len(SERVED) + len(contract.CLASSES) + 6  # and the table's
     assert all(names)
 
 

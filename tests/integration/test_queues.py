@@ -15,7 +15,7 @@ from tritonclient.utils import InferenceServerException
 import client
 from core import contract, triton_config
 from serving.server import Server
-from tests.support.repository import MAX_BATCH_SIZE, SIZE
+from tests.support.repository import MAX_BATCH_SIZE, NETWORKS, SIZE
 
 FORGOTTEN = 0.5
 """Seconds after which Triton's batcher looks for requests that it has not been told of."""
@@ -46,7 +46,7 @@ def held(server):
         os.kill(server.pid, signal.SIGCONT)
 
 
-@pytest.mark.parametrize("network", contract.NETWORKS)
+@pytest.mark.parametrize("network", NETWORKS)
 def test_of_two_requests_at_once_none_is_forgotten(classifier, scans, network):
     def ask(number):
         started = time.monotonic()
@@ -61,7 +61,7 @@ def test_of_two_requests_at_once_none_is_forgotten(classifier, scans, network):
 
 def test_triton_serves_without_queue_policies_and_the_repository_keeps_them(repository, server):
     triton = InferenceServerClient(server.url)
-    for model in (contract.PREPROCESS, *contract.NETWORKS):
+    for model in (contract.PREPROCESS, *NETWORKS):
         batching = triton.get_model_config(model)["dynamic_batching"]
         assert not any(batching.get("default_queue_policy", {}).values()), model
         exported = triton_config.read(repository / model / triton_config.FILE)
@@ -85,7 +85,7 @@ def test_answers_are_right_where_the_policies_are_in_force(repository, scans, mo
         assert one == pytest.approx(other, abs=1e-5)
 
 
-@pytest.mark.parametrize("network", contract.NETWORKS)
+@pytest.mark.parametrize("network", NETWORKS)
 def test_a_request_whose_time_is_over_is_not_computed(server, network):
     with ThreadPoolExecutor(25) as pool:
         with held(server):
@@ -115,14 +115,14 @@ def test_a_late_image_is_told_so_in_the_words_of_the_client(server, classifier, 
         assert all(one.result() is not None for one in others)
 
 
-@pytest.mark.parametrize("network", contract.NETWORKS)
+@pytest.mark.parametrize("network", NETWORKS)
 def test_the_images_of_a_request_are_answered_in_their_order(server, network):
     alone = np.concatenate([probabilities(server.url, network, PIXELS[i : i + 1]) for i in range(len(PIXELS))])
     assert np.unique(alone.round(4), axis=0).shape == alone.shape
     np.testing.assert_allclose(probabilities(server.url, network), alone, atol=1e-5)
 
 
-@pytest.mark.parametrize("network", contract.NETWORKS)
+@pytest.mark.parametrize("network", NETWORKS)
 def test_a_flood_is_answered_or_refused_and_then_over(server, network):
     expected = probabilities(server.url, network)
 

@@ -21,6 +21,7 @@ from serving import releases, snapshot
 from serving.errors import ServingError
 from serving.started import started
 from tests.support import repository as small
+from tests.support.repository import SERVED
 from tests.support.site import COMMAND, ROOT, ask, form, predict
 
 OTHER = small.FACTS | {contract.DATA_SOURCE: "other"}
@@ -117,7 +118,7 @@ def test_an_older_release_answers_beside_the_current_one(repository, other, clas
         assert then["all_probabilities"] == pytest.approx(expected.probabilities, abs=1e-4)
         assert mean["all_probabilities"] == pytest.approx(averaged.probabilities, abs=1e-4)
         assert set(ask(site, "GET", "/health")[2]["models"]) == {
-            name + end for name in contract.SERVED for end in ("", f".{first}")}
+            name + end for name in SERVED for end in ("", f".{first}")}
         assert predict(site, scans[0], model=f"resnet50.{second}")[2]["code"] == "unknown_release"
         assert ask(site, "GET", f"/health?model=resnet50.{second}")[0] == 404
         assert ask(site, "GET", f"/health?model={older}")[2]["models"] == {older: True}

@@ -21,7 +21,7 @@ from imaging import decode
 from serving.errors import ServingError
 from serving.server import SHARED_MEMORY, Server
 from serving.supervisor import Signals, supervise
-from tests.support.repository import FACTS, RUNTIMES
+from tests.support.repository import FACTS, NETWORKS, RUNTIMES, SERVED
 
 ROOT = Path(__file__).parents[2]
 CLOSE = 1e-5
@@ -37,7 +37,7 @@ def directly(repository):
         loaded = tf.saved_model.load(str(repository / name / "1" / "model.savedmodel"))
         return loaded, loaded.signatures["serving_default"]
 
-    models = {name: load(name) for name in (contract.PREPROCESS, *contract.SERVED)}
+    models = {name: load(name) for name in (contract.PREPROCESS, *SERVED)}
 
     def predict(image, network):
         pixels = models[contract.PREPROCESS][1](image=tf.constant([[decode.canonical(image)]]))[contract.PIXELS]
@@ -67,7 +67,7 @@ def serve(repository, *command, **options):
     )
 
 
-@pytest.mark.parametrize("network", contract.SERVED)
+@pytest.mark.parametrize("network", SERVED)
 def test_triton_answers_what_tensorflow_answers(classifier, directly, scans, network):
     for scan in scans:
         prediction = classifier.classify(scan, network)
@@ -75,7 +75,7 @@ def test_triton_answers_what_tensorflow_answers(classifier, directly, scans, net
     assert prediction.model == network
 
 
-@pytest.mark.parametrize("network", contract.SERVED)
+@pytest.mark.parametrize("network", SERVED)
 def test_the_networks_tell_the_scans_apart(classifier, scans, network):
     rows = np.array([values(classifier.classify(scan, network)) for scan in scans])
     assert np.ptp(rows, axis=0).max() > 0.1  # else the comparison above would prove nothing
@@ -84,7 +84,7 @@ def test_the_networks_tell_the_scans_apart(classifier, scans, network):
 def test_eight_threads_share_one_classifier(classifier, directly, scans):
     with ThreadPoolExecutor(8) as pool:
         predictions = list(pool.map(classifier.classify, scans * 4))
-    expected = [directly(scan, contract.NETWORKS[0]) for scan in scans] * 4
+    expected = [directly(scan, NETWORKS[0]) for scan in scans] * 4
     np.testing.assert_allclose([values(one) for one in predictions], expected, atol=CLOSE)
 
 
@@ -137,7 +137,7 @@ def test_a_batch_of_images_in_one_request(server, directly, scans):
 
 def test_the_server_describes_itself(classifier):
     assert classifier.is_live()
-    assert classifier.models() == dict.fromkeys(contract.SERVED, True)
+    assert classifier.models() == dict.fromkeys(SERVED, True)
     shown = {contract.TITLE: "Custom CNN", contract.RANK: "0"}
     assert classifier.describe("custom") == FACTS | RUNTIMES["custom"] | shown
 

@@ -27,7 +27,7 @@ from core import contract
 from imaging import decode
 from serving.server import Server
 from tests.support import storage
-from tests.support.repository import FACTS
+from tests.support.repository import FACTS, NETWORKS, SERVED
 from tests.support.site import COMMAND, ROOT, ask, encoded, form, predict, published
 from webapp import health
 
@@ -58,7 +58,7 @@ def test_every_kind_of_image_is_classified(site, mode, format):
     assert sum(answer["all_probabilities"].values()) == pytest.approx(1, abs=1e-3)
 
 
-@pytest.mark.parametrize("model", contract.SERVED)
+@pytest.mark.parametrize("model", SERVED)
 def test_the_answer_is_that_of_the_client(site, classifier, model):
     status, headers, answer = predict(site, encoded("L", "PNG"), model=model)
     expected = classifier.classify(encoded("L", "PNG"), model)
@@ -74,7 +74,7 @@ def test_the_answer_is_that_of_the_client(site, classifier, model):
     assert answer["request_id"] == headers["X-Request-ID"]
 
 
-@pytest.mark.parametrize("model", contract.SERVED)
+@pytest.mark.parametrize("model", SERVED)
 def test_an_average_with_the_mirror_image_is_the_mean_of_both(site, classifier, scans, model):
     for scan in scans[:4]:
         with Image.open(io.BytesIO(decode.canonical(scan))) as image:
@@ -98,13 +98,13 @@ def test_16_bit_images_are_not_blown_out(site):
 
 
 def test_no_model_means_the_first(site):
-    assert predict(site, encoded("L", "PNG"))[2]["model_type"] == contract.NETWORKS[0]
+    assert predict(site, encoded("L", "PNG"))[2]["model_type"] == NETWORKS[0]
 
 
 def test_health_is_true_for_every_network(site):
     status, _, answer = ask(site, "GET", "/health")
     assert status == 200
-    assert answer["models"] == dict.fromkeys(contract.SERVED, True)
+    assert answer["models"] == dict.fromkeys(SERVED, True)
 
 
 def kill_stubs(triton: int) -> int:
@@ -120,9 +120,9 @@ def test_health_notices_what_triton_does_not(repository):
         assert kill_stubs(broken.pid) > 0
         time.sleep(health.TRUSTED_SECONDS)
         status, _, answer = ask(site, "GET", "/health")
-        assert client.Classifier(broken.url).models() == dict.fromkeys(contract.SERVED, True)
+        assert client.Classifier(broken.url).models() == dict.fromkeys(SERVED, True)
     assert (status, answer["triton"]) == (503, True)
-    assert answer["models"] == dict.fromkeys(contract.SERVED, False)
+    assert answer["models"] == dict.fromkeys(SERVED, False)
 
 
 def test_a_repository_may_hold_one_network_only(repository, tmp_path):
@@ -254,7 +254,7 @@ def explain(site: str, content: bytes, accept: str = "application/json", **field
     return answer, content
 
 
-@pytest.mark.parametrize("model", contract.NETWORKS)
+@pytest.mark.parametrize("model", NETWORKS)
 def test_an_explanation_is_the_prediction_and_a_heatmap(site, server, scans, model):
     wanted = client.Classifier(server.url).explain(scans[0], model)
     predicted = predict(site, scans[0], model=model)[2]

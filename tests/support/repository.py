@@ -8,6 +8,9 @@ from pathlib import Path
 from core import contract
 
 SIZE, MAX_BATCH_SIZE = 32, 8
+NETWORKS = ("custom", "resnet50")
+SERVED = (*NETWORKS, contract.ENSEMBLE)
+"""What is trained, and what a request may ask for."""
 FACTS = {contract.DATA_SOURCE: contract.PHANTOM, contract.REVIEW_THRESHOLD: "0.5",
          contract.TTA_REVIEW_THRESHOLD: "0.6"}
 RUNTIMES = {contract.PREPROCESS: {contract.RUNTIME: "numpy"},
@@ -27,8 +30,8 @@ def write(folder: Path, first_seed: int = 0, facts: dict[str, str] = FACTS) -> N
     from stages import export
     from stages.triton import config, saved_model
 
-    networks = {name: _network(seed) for seed, name in enumerate(contract.NETWORKS, start=first_seed)}
-    decisions = dict.fromkeys(contract.SERVED, saved_model.UNDECIDED)
+    networks = {name: _network(seed) for seed, name in enumerate(NETWORKS, start=first_seed)}
+    decisions = dict.fromkeys(SERVED, saved_model.UNDECIDED)
     _finish(folder, contract.PREPROCESS, lambda saved: saved_model.save_preprocess(SIZE, saved))
     _finish(folder, contract.ENSEMBLE, lambda saved: saved_model.save_ensemble(networks, SIZE, saved, decisions))
     for name, network in networks.items():
