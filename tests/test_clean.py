@@ -9,8 +9,9 @@ from tests.conftest import PROJECT
 from tools import clean
 
 
-@pytest.mark.parametrize(("name", "size"), [("scan.png", 1), ("docs.jpg", 1), ("dataset/Training/glioma/a.JPG", 1), ("x/head.nii.gz", 1),
-                                            ("tests/a.dcm", 1), ("notes.txt", clean.MOST_BYTES + 1)])
+@pytest.mark.parametrize(("name", "size"), [
+    ("scan.png", 1), ("docs.jpg", 1), ("dataset/Training/glioma/a.JPG", 1), ("x/head.nii.gz", 1), ("tests/a.dcm", 1),
+    ("notes.txt", clean.MOST_BYTES + 1)])
 def test_a_file_that_does_not_belong_is_refused(name, size, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     Path(name).parent.mkdir(parents=True, exist_ok=True)

@@ -92,6 +92,12 @@ def test_a_server_that_does_not_listen_is_one_line(installed):
     assert len(done.stderr.splitlines()) == 2 and "127.0.0.1:1" in done.stderr
 
 
+def test_gunicorn_takes_the_settings_and_the_page_of_the_package(installed):
+    configuration = str(installed / "brain_mri/webapp/gunicorn.conf.py")
+    done = run(installed, "-m", "gunicorn", "--check-config", "-c", configuration, "brain_mri.webapp:create_app()")
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_missing_extra_is_named_in_one_line(installed):
     (installed.parent / "flask.py").write_text("raise ModuleNotFoundError('No module named flask', name='flask')")
     code = "import sys; from brain_mri.__main__ import main; sys.argv = ['brain-mri', 'web']; sys.exit(main())"
