@@ -5,25 +5,29 @@ BIN := $(CURDIR)/$(VENV)/bin
 PORT ?= 5000
 export PATH := $(BIN):$(PATH)
 
-.PHONY: bench help demo test serve serve-published lint install figures clean
+PIP := $(BIN)/pip --quiet --disable-pip-version-check
+
+.PHONY: bench help demo test test-all coverage serve serve-published lint install lock figures clean
 
 help:
 	@echo "make demo     the whole road on phantom images: train, serve, classify (ONCE=1: stop by itself)"
 	@echo "make serve    Triton and the web page on what was exported last (PORT=5000)"
 	@echo "make serve-published    the same with the published network, trained on real MRI"
 	@echo "make test     all tests"
-	@echo "make lint     ruff"
+	@echo "make test-all    the same with coverage, and half an hour of fuzzing"
+	@echo "make lint     ruff and mypy"
+	@echo "make lock     requirements.txt and requirements-dev.txt anew from pyproject.toml (UPGRADE=--upgrade: newer versions)"
 	@echo "make bench    ways to train the custom network, timed in turns"
 	@echo "make figures  the pictures in docs/"
 
 # The stamps are made last, so that an interrupted installation starts again.
 $(VENV)/.runtime: requirements.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.txt
+	$(PIP) install --require-hashes -r requirements.txt
 	touch $@
 
 $(VENV)/.development: requirements-dev.txt $(VENV)/.runtime
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(PIP) install --require-hashes -r requirements-dev.txt
 	touch $@
 
 # TensorFlow as in Triton's 25.02 image: a test loads the exported models there.
@@ -33,6 +37,16 @@ $(VENV)/.development: requirements-dev.txt $(VENV)/.runtime
 	touch $@
 
 install: $(VENV)/.development
+
+# What is locked stays at its version unless pyproject.toml or UPGRADE asks for another. The runtime is cut out of the whole.
+LOCK := $(BIN)/uv pip compile --quiet --universal --python-version 3.10 --generate-hashes --no-annotate \
+	--custom-compile-command "make lock" pyproject.toml --extra serve --extra train
+lock: export UV_PYTHON_DOWNLOADS = never
+lock: $(VENV)/.development
+	$(LOCK) --group dev --output-file requirements-dev.txt $(UPGRADE)
+	cp requirements-dev.txt requirements.txt
+	$(LOCK) --output-file requirements.txt
+	touch $(VENV)/.runtime $(VENV)/.development
 
 demo: $(VENV)/.runtime
 	$(BIN)/python demo.py --port $(PORT) $(if $(ONCE),--once)
@@ -47,11 +61,22 @@ serve-published: $(VENV)/.runtime
 		$(BIN)/gunicorn -c webapp/gunicorn.conf.py 'webapp:create_app()'
 
 # Two workers, as most tests wait or run on one core; tests/conftest.py says what stays together and in which order.
+TESTS := $(BIN)/python -m pytest -n 2 --no-loadscope-reorder
 test: $(VENV)/.development .venv-tf217/.ready
-	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder
+	$(TESTS)
+
+# Not in `make test`: measuring costs tests that compute 40 % more processor time. The ten worst modules, and all together.
+coverage: $(VENV)/.development .venv-tf217/.ready
+	$(TESTS) --cov --cov-report=
+	$(BIN)/coverage report --sort=cover | sed -n '1,12p;/^TOTAL/p'
+
+# For what takes longer: fuzzes the decoder for half an hour.
+test-all: coverage
+	$(BIN)/python -m tests.support.fuzz_decode --seconds 1800
 
 lint: $(VENV)/.development
 	$(BIN)/ruff check .
+	$(BIN)/mypy
 
 bench: $(VENV)/.development
 	$(BIN)/python -m bench.training

@@ -122,7 +122,8 @@ def main() -> None:
     """Write the picture under a temporary name first, so that an interrupted run leaves no half file."""
     arguments = parse_arguments()
     try:
-        with browser(*arguments.size, arguments.dark) as driver:
+        width, height = arguments.size
+        with browser(width, height, arguments.dark) as driver:
             if len(arguments.images) > 1:
                 tabulate(driver, arguments.url, arguments.images)
                 picture = driver.find_element(By.ID, "table").screenshot_as_png
