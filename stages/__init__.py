@@ -72,4 +72,4 @@ def interrupted(kind: type[BaseException], error: BaseException, trace: Tracebac
 if sys.argv[0] == "-m":  # what Python calls a module's program while its package is loading
     sys.excepthook = interrupted
 if "tensorflow" not in sys.modules and os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3":
-    sys.meta_path.insert(0, QuietTensorFlow)  # type: ignore[arg-type]
+    sys.meta_path.insert(0, QuietTensorFlow)

@@ -71,7 +71,8 @@ def load(path: Path = FILE) -> Params:
         raise ParamError(f"{path} is not valid YAML: {error}") from None
     everything = section(make_dataclass("Params", list(classes().items()), bases=(Params,), frozen=True))
     try:
-        return TypeAdapter(everything).validate_python(tree)
+        found: Params = TypeAdapter(everything).validate_python(tree)  # type: ignore[assignment]  # its base
+        return found
     except ValidationError as errors:
         raise ParamError(_message(errors.errors(include_url=False), everything)) from None
 

@@ -3,7 +3,7 @@
 params.yaml owns the defaults; the class that stands in the room that reads a section owns its types and ranges.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeAlias
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, StrictBool, StrictInt, StrictStr
 from pydantic.dataclasses import dataclass
@@ -19,7 +19,9 @@ def _no_truth(value: Any) -> Any:
     return value
 
 
-Flag, Text, Whole = StrictBool, StrictStr, StrictInt
+Flag: TypeAlias = StrictBool
+Text: TypeAlias = StrictStr
+Whole: TypeAlias = StrictInt
 Number = Annotated[float, BeforeValidator(_no_truth)]
 """A float. YAML 1.1 reads `1e-3`, which `dvc exp run -S train.lr=1e-3` writes, as text: that is one as well."""
 

@@ -50,7 +50,8 @@ def read_manifest(split: str, folder: Path = FOLDER) -> list[Row]:
         FileNotFoundError: `prepare` has not run.
     """
     with (folder / f"{split}.csv").open(newline="", encoding="utf-8") as file:
-        return [Row(**{**line, "group": int(line["group"])}) for line in csv.DictReader(file)]
+        return [Row(line["path"], line["label"], int(line["group"]), line["digest"], line["source"])
+                for line in csv.DictReader(file)]
 
 
 def read_report() -> dict:

@@ -18,7 +18,7 @@ TINIEST = 1e-12
 
 
 def answer(network: keras.Model, average_flip: bool, temperature: float = 1.0) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Return the function of pixels float32 [b, size, size, 3] in [0, 1] that gives probabilities float32 [b, 4].
+    """Return the function of pixels float32 [b, size, size, 3] in [0, 1] that gives probabilities float32 [b, K] for K classes.
 
     Args:
         network: the trained network.
@@ -53,7 +53,7 @@ def together(sides: list[Callable[[tf.Tensor], tf.Tensor]], temperature: float =
 
 
 def calibrated(probabilities: tf.Tensor, temperature: float) -> tf.Tensor:
-    """Return probabilities float32 [b, 4] after the temperature."""
+    """Return probabilities float32 [b, K] after the temperature."""
     if temperature == 1.0:
         return probabilities
     return tf.nn.softmax(tf.math.log(tf.maximum(probabilities, TINIEST)) / temperature)
@@ -62,7 +62,7 @@ def calibrated(probabilities: tf.Tensor, temperature: float) -> tf.Tensor:
 def explained(network: keras.Model, average_flip: bool, temperature: float = 1.0) -> Callable[[tf.Tensor], tuple]:
     """Return the function of pixels that gives the probabilities of answer(), and a heatmap for each class.
 
-    Heatmaps are float32 [b, 4, h, w] in [0, 1], see explain.py beside this; averaged with those of the mirrored
+    Heatmaps are float32 [b, K, h, w] in [0, 1], see explain.py beside this; averaged with those of the mirrored
     image, mirrored back, where the answer is.
 
     Args:
@@ -93,6 +93,6 @@ def compiled(function: Callable, size: int) -> Callable:
 
 
 def predict(network: keras.Model, batches: tf.data.Dataset, average_flip: bool) -> np.ndarray:
-    """Return the answers float32 [n, 4] at temperature 1 for batches of (pixels, labels)."""
+    """Return the answers float32 [n, K] at temperature 1 for batches of (pixels, labels)."""
     graph = compiled(answer(network, average_flip), batches.element_spec[0].shape[1])
     return np.concatenate([graph(pixels).numpy() for pixels, _ in batches])

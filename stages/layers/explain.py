@@ -8,6 +8,8 @@ few matrix products, need no second copy of the weights, and OpenVINO can comput
 TensorFlow's gradients.
 """
 
+from functools import partial
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -20,7 +22,7 @@ TINIEST = 1e-6
 
 
 def with_features(network: keras.Model) -> keras.Model:
-    """Return a model of pixels to the last feature maps float32 [b, h, w, k], and to the network's answer [b, 4].
+    """Return a model of pixels to the last feature maps float32 [b, h, w, k], and to the network's answer [b, K].
 
     Before a max pooling the maps are finer, so those are taken.
 
@@ -33,9 +35,14 @@ def with_features(network: keras.Model) -> keras.Model:
     return keras.Model(network.inputs[0], [last_maps(network)[0], network.output])
 
 
+def through_dense(gradient: tf.Tensor, weights: tf.Tensor, passed: tf.Tensor) -> tf.Tensor:
+    """Return the gradient before a dense layer from that behind it, [b, K, n], through the units that passed, [b, n]."""
+    return tf.matmul(gradient * passed[:, None, :], weights)
+
+
 def last_maps(network: keras.Model) -> tuple[keras.KerasTensor, list[layers.Layer]]:
     """Return the symbolic tensor of the last feature maps, and the layers between it and the averaging one."""
-    tensor, between = network.layers[pooling(network)].input, []
+    tensor, between = network.layers[pooling(network)].input, list[layers.Layer]()
     while isinstance(layer := tensor._keras_history.operation, HARMLESS):
         between.insert(0, layer)
         tensor = layer.input
@@ -52,7 +59,7 @@ def pooling(network: keras.Model) -> int:
 
 
 def head_gradient(network: keras.Model, averages: tf.Tensor) -> tf.Tensor:
-    """Return the gradient float32 [b, 4, k] of each class's score, before the softmax, with respect to the averages.
+    """Return the gradient float32 [b, K, k] of each class's score, before the softmax, with respect to the averages.
 
     Args:
         network: see with_features.
@@ -73,8 +80,7 @@ def head_gradient(network: keras.Model, averages: tf.Tensor) -> tf.Tensor:
                                                                       keras.activations.linear):
             weights = tf.transpose(tf.convert_to_tensor(layer.kernel))
             passed = tf.cast(x > 0, tf.float32) if layer.activation is keras.activations.relu else tf.ones_like(x)
-            steps.append(lambda gradient, weights=weights, passed=passed:
-                         tf.matmul(gradient * passed[:, None, :], weights))
+            steps.append(partial(through_dense, weights=weights, passed=passed))
         elif not isinstance(layer, layers.Dropout):
             raise ValueError(f"Expected Dense, BatchNormalization and Dropout behind the pooling of {network.name}. "
                              f"Received: {layer.name}.")
@@ -85,7 +91,7 @@ def head_gradient(network: keras.Model, averages: tf.Tensor) -> tf.Tensor:
 
 
 def heatmaps(network: keras.Model, maps: tf.Tensor) -> tf.Tensor:
-    """Return Grad-CAM for every class, float32 [b, 4, h, w] in [0, 1]: each map's largest value is 1, or all are 0.
+    """Return Grad-CAM for every class, float32 [b, K, h, w] in [0, 1]: each map's largest value is 1, or all are 0.
 
     Args:
         network: see with_features.
@@ -101,5 +107,5 @@ def heatmaps(network: keras.Model, maps: tf.Tensor) -> tf.Tensor:
 
 
 def scaled(found: tf.Tensor) -> tf.Tensor:
-    """Return maps float32 [b, 4, h, w] from 0 divided by the largest value of each."""
+    """Return maps float32 [b, K, h, w] from 0 divided by the largest value of each."""
     return found / tf.maximum(tf.reduce_max(found, axis=[2, 3], keepdims=True), TINIEST)

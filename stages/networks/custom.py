@@ -44,7 +44,7 @@ def build(knobs: TrainCustom, input_pooling: int) -> keras.Model:
 
     Returns:
         a model of pixels float32 [b, size, size, 3] in [0, 1], any size from 32 x input_pooling, to probabilities
-        float32 [b, 4].
+        float32 [b, K].
     """
     regulariser = keras.regularizers.L2(knobs.l2)
     dropout = layers.SpatialDropout2D if knobs.spatial_dropout else layers.Dropout

@@ -39,7 +39,7 @@ class TrainResnet:
 
 def recipe(own: TrainResnet, train: Train, size: int) -> Recipe:
     """Return the network and its phases for images of a side in pixels; see choose_base for the errors."""
-    train = replace(train, epochs=own.epochs or train.epochs)
+    train = replace(train, epochs=own.epochs or train.epochs)  # type: ignore[type-var]  # of pydantic
     base, used = choose_base(own.weights, own.bn_momentum)
     pretrained = used != "none"
     if own.weights == "auto" and used != COMMITTED_WEIGHTS:
@@ -62,7 +62,7 @@ def build(knobs: TrainResnet, base: keras.Model, pretrained: bool, input_pooling
 
     Returns:
         a model of pixels float32 [b, size, size, 3] in [0, 1], any size from 32 x input_pooling, to probabilities
-        float32 [b, 4].
+        float32 [b, K].
     """
     pixels = keras.Input((None, None, preprocess.CHANNELS), name=contract.PIXELS)
     # A pool of 1 x 1 changes nothing, but would be computed.

@@ -152,9 +152,9 @@ def decided(answers: dict[str, Answers], params: Evaluate) -> tuple[dict, dict]:
     if DUPLICATES in answers:
         result["as_published"] = judged(test.with_more(answers[DUPLICATES]), decision, params)
     if MIRRORED + SCORED_ON in answers:
-        both = [averaged([answers[split], answers[MIRRORED + split]], [decision["temperature"]] * 2)
-                for split in (CHOSEN_ON, SCORED_ON)]
-        decision["tta_review_threshold"], result["tta"] = with_tta(*both, params)
+        chosen, scored = (averaged([answers[split], answers[MIRRORED + split]], [decision["temperature"]] * 2)
+                          for split in (CHOSEN_ON, SCORED_ON))
+        decision["tta_review_threshold"], result["tta"] = with_tta(chosen, scored, params)
     return decision, result
 
 

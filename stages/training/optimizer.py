@@ -63,7 +63,7 @@ def _without_policy(config):
 
 
 def loss(label_smoothing: float):
-    """Return cross-entropy of int64 labels [b] and probabilities float32 [b, 4], in nats.
+    """Return cross-entropy of int64 labels [b] and probabilities float32 [b, K], in nats.
 
     Args:
         label_smoothing: share of each label that is spread over all classes (Szegedy et al. 2016, arXiv:1512.00567,

@@ -46,7 +46,7 @@ def write(name: str, stage: str | None, params: Params, folder: Path, decision: 
         "test_scores": evaluated.get(name),
         "test_diagrams": diagrams(reports.REPORTS / name) if name in evaluated else None,
         "decision": decision,
-        "params": asdict(params),
+        "params": asdict(params),  # type: ignore[call-overload]  # made by make_dataclass
         "versions": {"tensorflow": tf.__version__, "keras": keras.__version__, "openvino": ov.__version__},
         "files": digests(folder),
     })

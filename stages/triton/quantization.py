@@ -68,7 +68,7 @@ def served(version: Path, splits: dict[str, dataset.Images], pixels: np.ndarray,
         params: runtime and precision.
         accepted_error: see calibration.review_threshold.
     """
-    runtime = {contract.RUNTIME: params.runtime}
+    runtime: dict[str, str] = {contract.RUNTIME: params.runtime}
     if params.runtime != "openvino":
         return Served({**runtime, "precision": "float32"}, runtime, {}, 0.0)
     found, answers = measured(version / contract.SAVED_MODEL, splits, params.precision, accepted_error), {}
