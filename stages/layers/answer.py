@@ -18,7 +18,7 @@ TINIEST = 1e-12
 
 
 def answer(network: keras.Model, average_flip: bool, temperature: float = 1.0) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Return the function of pixels float32 [b, size, size, 3] in [0, 1] that gives probabilities float32 [b, K] for K classes.
+    """Return the function of pixels float32 [b, size, size, 3] in [0, 1] that gives probabilities float32 [b, K].
 
     Args:
         network: the trained network.

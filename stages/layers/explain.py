@@ -36,7 +36,7 @@ def with_features(network: keras.Model) -> keras.Model:
 
 
 def through_dense(gradient: tf.Tensor, weights: tf.Tensor, passed: tf.Tensor) -> tf.Tensor:
-    """Return the gradient before a dense layer from that behind it, [b, K, n], through the units that passed, [b, n]."""
+    """Return the gradient before a dense layer: that behind it, [b, K, n], through the units that passed, [b, n]."""
     return tf.matmul(gradient * passed[:, None, :], weights)
 
 
