@@ -3,16 +3,21 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
+from importlib import import_module
 
 import keras
 import numpy as np
 import pytest
 from keras import layers
 
+from core import contract
 from stages.common import command
 from stages.layers import normalization
-from stages.networks import custom, resnet50
+from stages.networks import custom, registry, resnet50
 from stages.networks.resnet50 import BASE
+from stages.training import run
+from tests.conftest import PROJECT
 
 
 @pytest.fixture(scope="module")
@@ -24,6 +29,35 @@ def network(defaults):
 def base():
     keras.utils.set_random_seed(5)
     return resnet50.resnet(None)
+
+
+def test_a_network_is_registered_under_its_name_and_trained_by_its_stage(defaults):
+    weightless = replace(defaults.train_resnet, weights="none")
+    for name, own in (("custom", defaults.train_custom), ("resnet50", weightless)):
+        one = registry.NETWORKS[name]
+        module = import_module(one.module)
+        recipe = module.recipe(own, defaults.train, defaults.prepare.image_size)
+        assert name == one.name == recipe.network.name and recipe.weights == "none"
+        assert one.model == run.MODELS / f"{recipe.network.name}.keras"
+        assert type(own) is getattr(module, one.section) and type(own) is type(getattr(defaults, one.stage))
+        assert f'run.main("{one.stage}", {name}.recipe' in (PROJECT / f"stages/{one.stage}.py").read_text()
+
+
+def test_what_is_served_are_the_registered_networks():
+    assert tuple(registry.NETWORKS) == contract.NETWORKS
+
+
+def test_a_trained_network_is_loaded_with_its_own_layers(network, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    registry.NETWORKS["custom"].model.parent.mkdir()
+    network.save(registry.NETWORKS["custom"].model)
+    assert registry.NETWORKS["custom"].load().name == "custom"
+
+
+def test_resnet_may_train_for_a_number_of_epochs_of_its_own(defaults):
+    own = replace(defaults.train_resnet, weights="none", epochs=3)
+    recipe = resnet50.recipe(own, defaults.train, 224)
+    assert recipe.train.epochs == 3 == sum(phase.epochs for phase in recipe.phases)
 
 
 def test_custom_has_five_blocks_as_described(network):

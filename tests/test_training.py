@@ -9,8 +9,7 @@ from keras import layers
 
 from stages.common import command
 from stages.data import dataset
-from stages.training import fit as training
-from stages.training import optimizer
+from stages.training import fit, optimizer, phases, run, state
 
 
 @pytest.fixture(scope="module")
@@ -36,16 +35,16 @@ def network():
 
 
 def phase(name="full", epochs=4, **changes):
-    return training.Phase(**{"name": name, "epochs": epochs, "lr": 0.01, "size": 32, "batch_size": 8, **changes})
+    return phases.Phase(**{"name": name, "epochs": epochs, "lr": 0.01, "size": 32, "batch_size": 8, **changes})
 
 
 PLAN = [phase("small16", 2, size=16, judged=False), phase("full", 4)]
 
 
 def train(images, knobs, key="k"):
-    training.make_deterministic(1)
+    fit.make_deterministic(1)
     one = network()
-    return one, training.fit(one, PLAN, images, knobs, "train_test", key)
+    return one, fit.fit(one, PLAN, fit.Run("train_test", knobs, images, key))
 
 
 RECIPES = {"plain": {}, "cosine": {"schedule": "cosine", "warmup_epochs": 1, "epochs": 6, "lr": 0.02,
@@ -57,21 +56,21 @@ RECIPES = {"plain": {}, "cosine": {"schedule": "cosine", "warmup_epochs": 1, "ep
 def test_an_interrupted_run_ends_like_an_uninterrupted_one(images, tiny, monkeypatch, epochs_done, recipe):
     knobs = replace(tiny.train, **RECIPES[recipe])
     wanted, rows = train(images, knobs)
-    write = training.save_state
+    write = state.save_state
 
-    def cut(path, state):
-        write(path, state)
-        if len(state.rows) == epochs_done and state.epoch:
+    def cut(path, reached):
+        write(path, reached)
+        if len(reached.rows) == epochs_done and reached.epoch:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(training, "save_state", cut)
+    monkeypatch.setattr(state, "save_state", cut)
     with pytest.raises(KeyboardInterrupt):
         train(images, knobs)
-    monkeypatch.setattr(training, "save_state", write)
+    monkeypatch.setattr(state, "save_state", write)
     resumed, resumed_rows = train(images, knobs)
     assert resumed_rows == rows
     assert all(np.array_equal(a, b) for a, b in zip(wanted.get_weights(), resumed.get_weights(), strict=True))
-    assert not list(training.RESUME.iterdir())
+    assert not list(state.FOLDER.iterdir())
 
 
 def test_the_cosine_goes_on_over_the_phases(images, tiny):
@@ -82,14 +81,14 @@ def test_the_cosine_goes_on_over_the_phases(images, tiny):
 
 
 def test_other_params_start_afresh_and_say_so(images, tiny, capsys):
-    training.save_state(training.RESUME / "train_test.npz", training.State("old params", phase=1))
+    state.save_state(state.FOLDER / "train_test.npz", state.State("old params", phase=1))
     _, rows = train(images, tiny.train, key="new params")
     assert len(rows) == 6 and "starting from the first epoch" in capsys.readouterr().out
 
 
 def test_a_damaged_state_starts_afresh_and_says_so(images, tiny, capsys):
-    training.RESUME.mkdir()
-    (training.RESUME / "train_test.npz").write_bytes(b"PK\x03\x04 half a file")
+    state.FOLDER.mkdir()
+    (state.FOLDER / "train_test.npz").write_bytes(b"PK\x03\x04 half a file")
     _, rows = train(images, tiny.train)
     assert len(rows) == 6 and "Cannot read the interrupted run" in capsys.readouterr().out
 
@@ -98,7 +97,7 @@ def test_the_best_weights_are_kept_and_early_stopping_stops(images, tiny):
     one = network()
     knobs = replace(tiny.train, early_stopping_patience=1)
     # A rate this high makes the loss worse at once.
-    rows = training.fit(one, [phase(epochs=20, lr=5.0)], images, knobs, "train_test", "k")
+    rows = fit.fit(one, [phase(epochs=20, lr=5.0)], fit.Run("train_test", knobs, images, "k"))
     optimizer.compile_network(one, 1.0, tiny.train)
     loss = one.evaluate(dataset.batches(images["validation"], 8), verbose=0, return_dict=True)["loss"]
     assert len(rows) < 20 and loss == pytest.approx(min(row["val_loss"] for row in rows), rel=1e-4)
@@ -106,19 +105,19 @@ def test_the_best_weights_are_kept_and_early_stopping_stops(images, tiny):
 
 def test_a_plateau_lowers_the_rate(images, tiny):
     knobs = replace(tiny.train, reduce_lr_patience=1, early_stopping_patience=50)
-    rows = training.fit(network(), [phase(epochs=12, lr=1.0)], images, knobs, "train_test", "k")
+    rows = fit.fit(network(), [phase(epochs=12, lr=1.0)], fit.Run("train_test", knobs, images, "k"))
     assert rows[-1]["learning_rate"] < 1.0
 
 
 def test_logs_and_the_checkpoint_are_written(images, tiny):
     train(images, tiny.train)
-    written = [path.name for path in (training.LOGS / "train_test").rglob("*") if path.is_file()]
+    written = [path.name for path in (fit.LOGS / "train_test").rglob("*") if path.is_file()]
     assert "best_val_accuracy.keras" in written and any("tfevents" in name for name in written)
 
 
 def test_phases_halve_the_image_and_switch_dropout_off_meanwhile(defaults):
     one = network()
-    plan = training.phases_from_scratch(one, defaults.train, 224, 8)
+    plan = phases.phases_from_scratch(one, defaults.train, 224, 8)
     assert [(part.name, part.size, part.epochs) for part in plan] == [
         ("start112", 112, 21), ("start224", 224, 5), ("full", 224, 4)]
     plan[0].prepare(one)
@@ -129,16 +128,16 @@ def test_phases_halve_the_image_and_switch_dropout_off_meanwhile(defaults):
 
 def test_ordinary_training_alone_when_switched_off(defaults):
     knobs = replace(defaults.train, start=replace(defaults.train.start, epochs=0))
-    assert [part.name for part in training.phases_from_scratch(network(), knobs, 224, 8)] == ["full"]
+    assert [part.name for part in phases.phases_from_scratch(network(), knobs, 224, 8)] == ["full"]
 
 
 def test_an_image_too_small_for_five_halvings_is_refused(defaults):
     with pytest.raises(command.StageError, match="at least 64, 32 times train.input_pooling. Received: 48"):
-        training.check_size(48, defaults.train)
+        phases.check_size(48, defaults.train)
 
 
 def test_history_is_csv_with_rounded_numbers():
     rows = [{"epoch": 1, "phase": "full", "loss": 1 / 3, "accuracy": 0.5, "val_loss": 1.0, "val_accuracy": 0.25,
              "learning_rate": 1e-4}]
-    header, line = training.history_csv(rows).splitlines()
-    assert header == ",".join(training.COLUMNS) and line == "1,full,0.333333,0.5,1.0,0.25,0.0001"
+    header, line = run.history_csv(rows).splitlines()
+    assert header == ",".join(run.COLUMNS) and line == "1,full,0.333333,0.5,1.0,0.25,0.0001"
