@@ -28,14 +28,22 @@ TOLD = {
 }
 
 
+def is_module(text: str) -> bool:
+    """Return whether a string is the dotted name of a module in FOLDERS; nothing would move it."""
+    dotted = re.fullmatch(rf"({'|'.join(FOLDERS)})(\.\w+)+", text)
+    return bool(dotted) and Path(text.replace(".", "/") + ".py").is_file()
+
+
 def moved(source: str) -> str:
     """Return a module's code with its imports of FOLDERS naming brain_mri, and TOLD replaced.
 
     Raises:
-        ValueError: an import that cannot be moved without changing which name it binds.
+        ValueError: an import that cannot be moved without changing which name it binds, or a module named in a string.
     """
     lines = source.encode().splitlines(keepends=True)  # columns of ast count bytes
     for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and is_module(node.value):
+            raise ValueError(f"Expected {{__package__}} in the name of a module. Received: {node.value!r}")
         if isinstance(node, ast.ImportFrom):
             names, form, new = [node.module or ""] * (not node.level), rb"from\s+", b"from brain_mri."
         elif isinstance(node, ast.Import):

@@ -6,14 +6,14 @@ import sys
 from importlib import metadata
 
 COMMANDS = {
-    "classify": ("client.__main__", "classify image files; needs a running server"),
-    "serve": ("serving.__main__", "run Triton on exported networks, and a command beside it"),
-    "releases": ("serving.releases", "publish exported networks, and take releases back"),
-    "web": ("webapp.__main__", "the page and the JSON API, for development"),
-    "keys": ("webapp.keys", "add and remove API keys"),
-    "audit": ("webapp.audit", "check an audit log"),
+    "classify": (".client.__main__", "classify image files; needs a running server"),
+    "serve": (".serving.__main__", "run Triton on exported networks, and a command beside it"),
+    "releases": (".serving.releases", "publish exported networks, and take releases back"),
+    "web": (".webapp.__main__", "the page and the JSON API, for development"),
+    "keys": (".webapp.keys", "add and remove API keys"),
+    "audit": (".webapp.audit", "check an audit log"),
 }
-"""Name -> (module with a main() that reads sys.argv, help)."""
+"""Name -> (module of this package with a main() that reads sys.argv, help)."""
 
 
 def chosen(argv: list[str]) -> str:
@@ -34,7 +34,7 @@ def main() -> int:
     name = chosen(sys.argv[1:])
     sys.argv = [f"brain-mri {name}", *sys.argv[2:]]
     try:
-        program = importlib.import_module(f".{COMMANDS[name][0]}", __package__)
+        program = importlib.import_module(COMMANDS[name][0], __package__)
     except ModuleNotFoundError as error:
         print(f'brain-mri {name} needs more packages ({error.name} is missing). Run: pip install "brain-mri[serve]"',
               file=sys.stderr)

@@ -98,6 +98,20 @@ def test_gunicorn_takes_the_settings_and_the_page_of_the_package(installed):
     assert done.returncode == 0, done.stderr
 
 
+def test_the_page_finds_its_templates_and_static_files(installed):
+    code = ("from brain_mri.webapp import create_app; web = create_app().test_client(); "
+            "print(*(web.get(path).status_code for path in ('/api', '/static/page.css')))")
+    done = run(installed, "-c", code)
+    assert done.stdout.split() == ["200", "200"], done.stderr
+
+
+def test_a_module_named_in_a_string_is_refused():
+    building = (PROJECT / "setup.py").read_text().split("\ninner = ")[0]
+    done = subprocess.run([sys.executable, "-c", building + "\nmoved('load(\"imaging.dicom\")')"], cwd=PROJECT,
+                          capture_output=True, text=True)
+    assert done.returncode and "__package__" in done.stderr
+
+
 def test_a_missing_extra_is_named_in_one_line(installed):
     (installed.parent / "flask.py").write_text("raise ModuleNotFoundError('No module named flask', name='flask')")
     code = "import sys; from brain_mri.__main__ import main; sys.argv = ['brain-mri', 'web']; sys.exit(main())"
