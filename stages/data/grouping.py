@@ -27,6 +27,7 @@ NUMBER = re.compile(r"\d+")
 """What precedes the last number of a name, the number, what follows it."""
 
 SHOWN_PAIRS = 8
+"""Joined pairs that a person gets to see."""
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,7 @@ def exact_pairs(digests: list[str]) -> np.ndarray:
 
     Blank pictures need it, since their thumbnails resemble nothing.
     """
-    first = {}
+    first: dict[str, int] = {}
     pairs = [(first.setdefault(digest, index), index) for index, digest in enumerate(digests)]
     return np.array([pair for pair in pairs if pair[0] != pair[1]], int).reshape(-1, 2).T
 
@@ -144,9 +145,9 @@ def run_pairs(vectors: np.ndarray, names: list[str], similarity: float) -> np.nd
         folder, _, file = name.rpartition("/")
         if numbers := NUMBER.findall(file.rpartition(".")[0] or file):
             places[folder, int(numbers[-1])].append(index)
-    pairs = [(one, other) for (folder, number), members in places.items() for one in members
+    found = [(one, other) for (folder, number), members in places.items() for one in members
              for other in places.get((folder, number + 1), [])]
-    pairs = np.sort(np.array(pairs, int).reshape(-1, 2).T, axis=0)
+    pairs = np.sort(np.array(found, int).reshape(-1, 2).T, axis=0)
     return pairs[:, similarities(vectors, pairs) >= similarity]
 
 

@@ -104,7 +104,7 @@ def conflicts_csv(rows: list[dataset.Row]) -> str:
 
     No file names: they may tell who a patient is. The digest is the name of the image in data/prepared/images.
     """
-    labels = {}
+    labels: dict[int, set[str]] = {}
     for row in rows:
         labels.setdefault(row.group, set()).add(row.label)
     mixed = [number for number in sorted(labels) if len(labels[number]) > 1][:SHOWN_CONFLICTS]
