@@ -14,7 +14,7 @@ from PIL import Image
 
 from core import contract
 
-SIDE = 96
+SIZE = 96
 DISCS = ((0.5, 0.5, 0.45, 90.0), (0.35, 0.4, 0.12, 120.0), (0.65, 0.62, 0.08, -60.0), (0.5, 0.8, 0.06, 150.0))
 """x, y, radius as fractions of the width, and what the disc adds to the grey value; image i has the first i + 1."""
 TOLERANCE = 0.1
@@ -24,7 +24,7 @@ TOLERANCE = 0.1
 @functools.cache
 def images() -> tuple[bytes, ...]:
     """Return the golden images as PNG files of 96 x 96 grey pixels."""
-    x, y = np.meshgrid(np.arange(SIDE) / SIDE, np.arange(SIDE) / SIDE)
+    x, y = np.meshgrid(np.arange(SIZE) / SIZE, np.arange(SIZE) / SIZE)
     drawn, files = 20.0 + 20.0 * x, []
     for centre_x, centre_y, radius, grey in DISCS:
         drawn = drawn + grey * ((x - centre_x) ** 2 + (y - centre_y) ** 2 < radius**2)

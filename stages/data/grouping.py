@@ -27,6 +27,7 @@ NUMBER = re.compile(r"\d+")
 """What precedes the last number of a name, the number, what follows it."""
 
 SHOWN_PAIRS = 8
+"""Joined pairs that a person gets to see."""
 
 
 @dataclass(frozen=True)

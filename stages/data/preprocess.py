@@ -20,13 +20,13 @@ def decode(image: tf.Tensor, size: int) -> tf.Tensor:
 
     Args:
         image: string scalar, the bytes of an 8-bit PNG or JPEG as `imaging` writes them.
-        size: side of the result in pixels.
+        size: of the result in pixels.
 
     Returns:
         float32 [size, size, 3], RGB in [0, 1], multiples of 1/255.
 
     Raises:
-        tf.errors.InvalidArgumentError: the bytes are no image.
+        tf.errors.InvalidArgumentError: the bytes are not an image.
     """
     pixels = tf.io.decode_image(image, channels=CHANNELS, expand_animations=False)
     resized = tf.image.resize(tf.cast(pixels, tf.float32), [size, size], method="bilinear", antialias=True)

@@ -111,7 +111,7 @@ def read_image(path: Path, size: int) -> bytes:
         canonical PNG or JPEG bytes.
 
     Raises:
-        imaging.ImageError: the file is no image that the server would accept.
+        imaging.ImageError: the file is not an image that the server would accept.
     """
     data = imaging.read(path)
     try:
