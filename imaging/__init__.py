@@ -1,4 +1,4 @@
-"""Reading images safely, and the facts that all parts of the project share. Imports no other part and no TensorFlow."""
+"""Reads images safely into canonical PNG or JPEG bytes. Imports core only, and no TensorFlow."""
 
 from imaging.decode import canonical, digest, find, read, thumbnail
 from imaging.errors import CODES, ImageError
