@@ -124,7 +124,7 @@ def learning_curves(rows: list[dict], title: str, path: Path) -> None:
     """Draw loss and accuracy of training and validation by epoch.
 
     Args:
-        rows: the history, see stages.training.fit.COLUMNS.
+        rows: the history, see stages.training.run.COLUMNS.
         title: names the network and the data.
         path: the PNG file to write.
     """
