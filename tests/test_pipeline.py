@@ -13,6 +13,7 @@ import pytest
 import yaml
 from dvc.repo import Repo
 
+from core import contract
 from stages.common import command, params
 from stages.networks import resnet50
 from stages.networks.registry import NETWORKS
@@ -243,6 +244,9 @@ def test_metrics_and_plots_of_the_pipeline_are_outputs_of_a_stage():
     written = [path for stage in STAGES.values() for path in outputs(stage)]
     assert len(files) > 12 and all(any(covers(path, file) for path in written) for file in files)
     assert len(set(shown)) == len(shown)
+    curves = [list(columns) for plot in PIPELINE["plots"] if isinstance(plot, dict) for facts in plot.values()
+              if facts["x"] == "fpr" for columns in facts["y"].values()]
+    assert curves == [list(contract.CLASSES)] * (len(NETWORKS) + 1)
 
 
 def test_outputs_outside_git_are_ignored_by_exact_path():

@@ -23,10 +23,8 @@ BEFORE = {"prepare": "stages.data.params:Prepare", "train": "stages.training.par
 NETWORKS = "stages.networks.registry:NETWORKS"
 """Each network adds the section of its stage."""
 AFTER = {"evaluate": "stages.scoring.params:Evaluate", "export": "stages.triton.params:Export"}
-
-
 UNKNOWN = ("unexpected_keyword_argument", "invalid_key")
-"""What pydantic calls a key that no class has, and one that is no text."""
+"""What pydantic calls a key that no class has, and one that is not text."""
 
 
 class ParamError(ValueError):

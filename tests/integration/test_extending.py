@@ -4,7 +4,7 @@ import csv
 import json
 import sys
 
-from tests.integration import road
+from tests.support import road
 
 FIELD = '''    familiarity: Annotated[Probability | None, Column("Familiarity", "percent")] = Field(
         description="How close the image is to those of the training.")
