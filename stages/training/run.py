@@ -22,6 +22,7 @@ REPORTS = Path("reports")
 COLUMNS = ("epoch", "phase", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
 INTERRUPTED = "Its finished epochs are kept: the same command continues after them."
 
+
 def main(stage: str, recipe: Callable[[Any, Train, int], Recipe], description: str) -> None:
     """Run a training stage with the params of the current folder.
 
