@@ -29,11 +29,11 @@ def phantoms(path: Path) -> None:
     figures.sheet(images, titles, COLUMNS, f"Synthetic slices (phantoms), {SIZE} x {SIZE}", path)
 
 
-def augmentation(path: Path, knobs: Augment) -> None:
+def augmentation(path: Path, params: Augment) -> None:
     """Draw a phantom, then the same one as training may see it."""
     image = phantom.draw("glioma", SEED, SIZE).image.astype(np.float32) / 255.0
     batch = tf.repeat(image[None, ..., None], 2 * COLUMNS - 1, axis=0) * tf.ones(3)
-    changed = augmented(batch, knobs, tf.constant([SEED, 0])).numpy()
+    changed = augmented(batch, params, tf.constant([SEED, 0])).numpy()
     shown = np.concatenate([batch[:1], changed])
     titles = ["as read"] + [f"changed {number}" for number in range(1, len(shown))]
     figures.sheet(np.rint(shown * 255).astype(np.uint8), titles, COLUMNS, "Augmentation of one training image", path)

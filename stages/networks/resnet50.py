@@ -51,11 +51,11 @@ def recipe(own: TrainResnet, train: Train, size: int) -> Recipe:
     return Recipe(network, plan, train, used)
 
 
-def build(knobs: TrainResnet, base: keras.Model, pretrained: bool, input_pooling: int) -> keras.Model:
+def build(params: TrainResnet, base: keras.Model, pretrained: bool, input_pooling: int) -> keras.Model:
     """Return the network around a base from `choose_base`.
 
     Args:
-        knobs: dropout before the output, and the momentum of the moving averages in the head's batch normalisation.
+        params: dropout before the output, and the momentum of the moving averages in the head's batch normalisation.
         base: ResNet50 without top.
         pretrained: whether the base holds trained weights; its batch normalisation then never leaves inference mode.
         input_pooling: the image is averaged over squares of so many pixels first; 1 for not at all.
@@ -75,9 +75,9 @@ def build(knobs: TrainResnet, base: keras.Model, pretrained: bool, input_pooling
     # Adam moves all 2048 x 256 weights of the next layer at each step, whatever the gradient's size: features of unit
     # variance would turn that into logits far from 0, and a loss above chance for hundreds of steps.
     scale = keras.initializers.Constant(1.0 if pretrained else HEAD_SCALE)
-    x = layers.BatchNormalization(momentum=knobs.bn_momentum, gamma_initializer=scale, name="head_bn")(x)
+    x = layers.BatchNormalization(momentum=params.bn_momentum, gamma_initializer=scale, name="head_bn")(x)
     x = layers.Dense(256, activation="relu", name="dense")(x)
-    x = layers.Dropout(knobs.dropout, name="dense_dropout")(x)
+    x = layers.Dropout(params.dropout, name="dense_dropout")(x)
     outputs = layers.Dense(len(contract.CLASSES), activation="softmax", dtype="float32", name=contract.PROBABILITIES)(x)
     return keras.Model(pixels, outputs, name="resnet50")
 

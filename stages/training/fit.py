@@ -91,7 +91,7 @@ def fit_epochs(network: keras.Model, phase: Phase, run: Run, reached: state.Stat
         others["rate"] = optimizer.CosineRate(run.train, first_epoch, steps)
     network.fit(
         augmentation.training_batches(train, phase.batch_size, run.train.augment, run.train.seed,
-                                 first_epoch + reached.epoch),
+                                      first_epoch + reached.epoch),
         validation_data=dataset.batches(validation, run.train.batch_size), initial_epoch=reached.epoch,
         epochs=phase.epochs, steps_per_epoch=steps, shuffle=False,
         callbacks=[*others.values(), state.KeepState(run.path, reached, phase.name, others)],

@@ -76,46 +76,46 @@ def loss(label_smoothing: float):
     return cross_entropy
 
 
-def compile_network(network: keras.Model, lr: float, knobs: Train) -> None:
+def compile_network(network: keras.Model, lr: float, params: Train) -> None:
     """Compile a network for training, and build the optimizer so that its state can be restored.
 
     Args:
         network: a classifier with 4 probabilities.
         lr: the first learning rate.
-        knobs: params section `train`: with a weight decay the optimizer is AdamW (Loshchilov and Hutter 2019,
+        params: params section `train`: with a weight decay the optimizer is AdamW (Loshchilov and Hutter 2019,
             arXiv:1711.05101), else Adam.
     """
     optimizer = keras.optimizers.Adam(lr)
-    if knobs.weight_decay:
-        optimizer = keras.optimizers.AdamW(lr, weight_decay=knobs.weight_decay)
+    if params.weight_decay:
+        optimizer = keras.optimizers.AdamW(lr, weight_decay=params.weight_decay)
         optimizer.exclude_from_weight_decay(var_names=NOT_DECAYED)
-    network.compile(optimizer, loss(knobs.label_smoothing), metrics=["accuracy"])
+    network.compile(optimizer, loss(params.label_smoothing), metrics=["accuracy"])
     network.optimizer.build(network.trainable_variables)
 
 
-def cosine_rate(done: float, knobs: Train) -> float:
+def cosine_rate(done: float, params: Train) -> float:
     """Return the learning rate at a point of a training with train.schedule=cosine.
 
     It rises in a straight line during train.warmup_epochs, then falls along half a cosine to LAST_RATE of its peak
     (Loshchilov and Hutter 2017, arXiv:1608.03983, eq. 5; warm-up: Goyal et al. 2017, arXiv:1706.02677, section 2.2).
 
     Args:
-        done: epochs done, with their fraction, 0 to knobs.epochs.
-        knobs: params section `train`.
+        done: epochs done, with their fraction, 0 to params.epochs.
+        params: params section `train`.
     """
-    if done < knobs.warmup_epochs:
-        return knobs.lr * max(done / knobs.warmup_epochs, LAST_RATE)
-    progress = min((done - knobs.warmup_epochs) / max(knobs.epochs - knobs.warmup_epochs, 1e-9), 1.0)
-    return knobs.lr * (LAST_RATE + (1 - LAST_RATE) * (1 + math.cos(math.pi * progress)) / 2)
+    if done < params.warmup_epochs:
+        return params.lr * max(done / params.warmup_epochs, LAST_RATE)
+    progress = min((done - params.warmup_epochs) / max(params.epochs - params.warmup_epochs, 1e-9), 1.0)
+    return params.lr * (LAST_RATE + (1 - LAST_RATE) * (1 + math.cos(math.pi * progress)) / 2)
 
 
 class CosineRate(keras.callbacks.Callback):
     """Sets the learning rate before each step, from the epochs of the whole run: a resumed run goes on unchanged."""
 
-    def __init__(self, knobs: Train, first_epoch: int, steps: int):
+    def __init__(self, params: Train, first_epoch: int, steps: int):
         """Take params section `train`, the epochs that earlier phases had, and the steps of an epoch."""
         super().__init__()
-        self.knobs, self.first_epoch, self.steps = knobs, first_epoch, steps
+        self.params, self.first_epoch, self.steps = params, first_epoch, steps
 
     def on_epoch_begin(self, epoch, logs=None):
         """Note the epoch."""
@@ -123,4 +123,4 @@ class CosineRate(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch, logs=None):
         """Set the rate."""
-        self.model.optimizer.learning_rate = cosine_rate(self.epoch + batch / self.steps, self.knobs)
+        self.model.optimizer.learning_rate = cosine_rate(self.epoch + batch / self.steps, self.params)

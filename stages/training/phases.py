@@ -43,47 +43,47 @@ class Recipe:
     weights: str = "none"
 
 
-def phases_from_scratch(network: keras.Model, knobs: Train, size: int, start_batch_size: int) -> list[Phase]:
+def phases_from_scratch(network: keras.Model, params: Train, size: int, start_batch_size: int) -> list[Phase]:
     """Return the phases of training a network from scratch: growing images first, then ordinary training.
 
     The first train.start.epochs epochs see the image at a fraction of its side, halved while it stays at least
     train.start.min_size pixels, and at last at full size; each size gets four times the epochs of the next larger one.
     Small images cost a fraction of the time (progressive resizing: Howard and Gugger, Deep Learning for Coders with
-    fastai, 2020, ch. 7; Tan and Le 2021, arXiv:2104.00298). Meanwhile dropout is off unless train.start.dropout is set
-    (late dropout: Liu et al. 2023, arXiv:2303.01500). The remaining epochs of train.epochs are ordinary training.
+    fastai, 2020, ch. 7; Tan and Le 2021, arXiv:2104.00298). During these epochs dropout is off unless
+    train.start.dropout is set (late dropout: Liu et al. 2023, arXiv:2303.01500). The remaining epochs of train.epochs are ordinary training.
 
     Args:
         network: with its dropout layers as the last phase wants them.
-        knobs: params section `train`.
+        params: params section `train`.
         size: full side of the images in pixels.
-        start_batch_size: images a batch meanwhile.
+        start_batch_size: images a batch during these epochs.
     """
-    start, rates = knobs.start, dropout_rates(network)
+    start, rates = params.start, dropout_rates(network)
     meanwhile = rates if start.dropout else dict.fromkeys(rates, 0.0)
-    smallest = max(start.min_size, MIN_SIDE * knobs.input_pooling)
+    smallest = max(start.min_size, MIN_SIDE * params.input_pooling)
     sizes = [size // 2**halvings for halvings in range(8, 0, -1) if size // 2**halvings >= smallest] + [size]
     shares = [4**index for index in range(len(sizes), 0, -1)]
-    epochs = [min(start.epochs, knobs.epochs - 1) * share // sum(shares) for share in shares]
+    epochs = [min(start.epochs, params.epochs - 1) * share // sum(shares) for share in shares]
     plan = [Phase(f"start{side}", length, start.lr, side, start_batch_size, judged=False,
                   prepare=lambda network: set_dropout(network, meanwhile))
             for side, length in zip(sizes, epochs, strict=True)]
-    plan.append(Phase("full", knobs.epochs - sum(epochs), knobs.lr, size, knobs.batch_size,
+    plan.append(Phase("full", params.epochs - sum(epochs), params.lr, size, params.batch_size,
                       prepare=lambda network: set_dropout(network, rates)))
     return [phase for phase in plan if phase.epochs]
 
 
-def check_size(size: int, knobs: Train) -> None:
+def check_size(size: int, params: Train) -> None:
     """Check that an image is large enough for the networks.
 
     Args:
         size: side of the images in pixels.
-        knobs: params section `train`.
+        params: params section `train`.
 
     Raises:
         StageError: fewer than MIN_SIDE pixels are left after train.input_pooling.
     """
-    if size < MIN_SIDE * knobs.input_pooling:
-        raise command.StageError(f"Expected prepare.image_size of at least {MIN_SIDE * knobs.input_pooling}, "
+    if size < MIN_SIDE * params.input_pooling:
+        raise command.StageError(f"Expected prepare.image_size of at least {MIN_SIDE * params.input_pooling}, "
                                  f"{MIN_SIDE} times train.input_pooling. Received: {size}. Raise it, or lower "
                                  "train.input_pooling.")
 
