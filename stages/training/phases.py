@@ -50,7 +50,8 @@ def phases_from_scratch(network: keras.Model, params: Train, size: int, start_ba
     train.start.min_size pixels, and at last at full size; each size gets four times the epochs of the next larger one.
     Small images cost a fraction of the time (progressive resizing: Howard and Gugger, Deep Learning for Coders with
     fastai, 2020, ch. 7; Tan and Le 2021, arXiv:2104.00298). During these epochs dropout is off unless
-    train.start.dropout is set (late dropout: Liu et al. 2023, arXiv:2303.01500). The remaining epochs of train.epochs are ordinary training.
+    train.start.dropout is set (late dropout: Liu et al. 2023, arXiv:2303.01500). The remaining epochs of train.epochs
+    are ordinary training.
 
     Args:
         network: with its dropout layers as the last phase wants them.
