@@ -11,12 +11,12 @@ import json
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO, TypeVar
 
 from tqdm import tqdm
 
@@ -25,6 +25,9 @@ from client.classifier import Classifier
 from client.errors import BadImage, DeadlineExceeded, ServerUnavailable
 from core import contract
 from imaging import decode
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 SUFFIXES = (".csv", ".jsonl")
 FIRST = ("file", "model", "predicted_class", "confidence", *contract.CLASSES, "needs_review", "data_source",
@@ -96,9 +99,10 @@ def write(paths: Iterable[Path], output: Path, classifier: Classifier, model: st
     return failed
 
 
-def in_order(pool: ThreadPoolExecutor, work: Callable, items: Iterable, most: int) -> Iterator:
+def in_order(pool: ThreadPoolExecutor, work: Callable[[Item], Result], items: Iterable[Item],
+             most: int) -> Generator[Result, None, None]:
     """Yield work(item) for each item, in order, at most so many being worked on or waiting to be yielded."""
-    items, pending = iter(items), deque[Future]()
+    items, pending = iter(items), deque[Future[Result]]()
     try:
         pending.extend(pool.submit(work, item) for item in itertools.islice(items, most))
         while pending:
@@ -109,7 +113,7 @@ def in_order(pool: ThreadPoolExecutor, work: Callable, items: Iterable, most: in
             future.cancel()
 
 
-def classified(paths: list[Path], classifier: Classifier, model: str, facts: dict[str, str]) -> list[dict]:
+def classified(paths: list[Path], classifier: Classifier, model: str, facts: dict[str, str]) -> list[dict[str, Any]]:
     """Return the rows of some files; one that is no image gets a row with an error.
 
     Args:
@@ -147,14 +151,14 @@ def answered(images: list[bytes], classifier: Classifier, model: str) -> list[An
     return classifier.answer_all(images, model)
 
 
-def filled(found: Answer | Exception) -> dict:
+def filled(found: Answer | Exception) -> dict[str, Any]:
     """Return the columns that hold an answer, or the error in its place; "" where the answer holds None."""
     if isinstance(found, Exception):
         return {"error_code": getattr(found, "code", "unreadable_file"), "error": str(found)}
     return {NAMES.get(name, name): "" if value is None else value for name, value in cells(found).items()}
 
 
-def adder(table: TextIO, suffix: str) -> Callable[[dict], object]:
+def adder(table: TextIO, suffix: str) -> Callable[[dict[str, Any]], object]:
     """Return what adds a row to a table, with its line feed."""
     if suffix == ".jsonl":
         return lambda row: table.write(json.dumps(row) + "\n")

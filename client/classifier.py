@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from geventhttpclient.response import HTTPConnectionClosed
+from numpy.typing import NDArray
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 from tritonclient.utils import InferenceServerException
 
@@ -28,6 +29,8 @@ from client.served import TITLES, order
 from core import contract
 from imaging import golden
 from imaging.decode import ImageError, canonical, mirrored
+
+Result = TypeVar("Result")
 
 TRUSTED = 60.0
 """Seconds until the served classes and parameters are looked at again: the server may have become another one."""
@@ -53,7 +56,7 @@ class Explanation:
     """
 
     prediction: Prediction
-    heatmaps: dict[str, np.ndarray]
+    heatmaps: dict[str, NDArray[np.float32]]
 
 
 def here(work: Callable[[bytes], bytes], image: bytes) -> bytes:
@@ -84,7 +87,7 @@ class Classifier:
         self._run = run
         self._connections = Connections(url)
         self._checked: dict[str, float] = {}
-        self._configs: dict[str, tuple[float, dict]] = {}
+        self._configs: dict[str, tuple[float, dict[str, Any]]] = {}
         self._default = -TRUSTED, ""
 
     def classify(self, image: bytes, model: str | None = None, tta: bool = False) -> Prediction:
@@ -125,12 +128,9 @@ class Classifier:
             UnknownModel, DeadlineExceeded, ServerUnavailable, ServerError: as classify().
         """
         deadline, model = time.monotonic() + self.timeout * max(1, len(images)), model or self.default()
-        answers = [_attempted(partial(self._encoded, image, model, deadline)) for image in images]
-        intact = [index for index, one in enumerate(answers) if isinstance(one, bytes)]
-        found = self._together([answers[index] for index in intact], model, deadline)
-        for index, answer in zip(intact, found, strict=True):
-            answers[index] = answer
-        return answers
+        encoded = [_attempted(partial(self._encoded, image, model, deadline)) for image in images]
+        answers = iter(self._together([one for one in encoded if isinstance(one, bytes)], model, deadline))
+        return [next(answers) if isinstance(one, bytes) else one for one in encoded]
 
     def explain(self, image: bytes, model: str | None = None) -> Explanation:
         """Classify one encoded image and say where the network saw what; takes hardly longer than classify().
@@ -160,7 +160,7 @@ class Classifier:
         return [Answer.of(one, facts) if isinstance(one, Prediction) else one for one in found]
 
     def answer_with_heatmaps(self, image: bytes, model: str | None = None, tta: bool = False,
-                             warnings: Sequence[str] = ()) -> tuple[Answer, dict[str, np.ndarray]]:
+                             warnings: Sequence[str] = ()) -> tuple[Answer, dict[str, NDArray[np.float32]]]:
         """Return answer(), and the heatmaps of explain(); those are of the image alone, tta or not.
 
         Args, Raises: as answer() and explain().
@@ -191,16 +191,16 @@ class Classifier:
 
     def _together(self, encoded: Sequence[bytes], model: str, deadline: float) -> list[Prediction | BadImage]:
         """Return what a network says about each of some encoded images, or why it cannot. Raises as classify_all()."""
-        answers = list(encoded)
+        answers: dict[int, Prediction] = {}
         small = [index for index, one in enumerate(encoded) if len(one) <= SMALL]
         most = max(1, self._config(model).get("max_batch_size", 1))
         for group in (small[start : start + most] for start in range(0, len(small), most)):
             with suppress(BadImage):  # one of them is damaged: each is asked for alone then
                 rows = self._rows([encoded[index] for index in group], model, deadline)
-                for index, row in zip(group, rows, strict=True):
-                    answers[index] = row
-        return [_attempted(lambda one=one: self._rows([one], model, deadline)[0]) if isinstance(one, bytes) else one
-                for one in answers]
+                answers.update(zip(group, rows, strict=True))
+        alone = partial(Classifier._predicted, self)  # a subclass's own may put images together again
+        return [answers[index] if index in answers else _attempted(partial(alone, one, model, deadline))
+                for index, one in enumerate(encoded)]
 
     def _rows(self, encoded: Sequence[bytes], model: str, deadline: float) -> list[Prediction]:
         """Return what a network says about encoded images, with one request. Raises as classify()."""
@@ -245,17 +245,18 @@ class Classifier:
             DeadlineExceeded, ServerUnavailable, ServerError: as classify does.
         """
         asked, name = self._default
-        if time.monotonic() - asked >= TRUSTED:
-            name = next(iter(self.models()), None)
-            if name is None:
-                raise UnknownModel("The server serves no network.")
-            self._default = time.monotonic(), name
-        return name
+        if time.monotonic() - asked < TRUSTED:
+            return name
+        first = next(iter(self.models()), None)
+        if first is None:
+            raise UnknownModel("The server serves no network.")
+        self._default = time.monotonic(), first
+        return first
 
     def is_live(self) -> bool:
         """Return whether a server answers within the timeout. Never raises ClientError."""
         try:
-            return self._call(lambda client: client.is_server_live(), "", time.monotonic() + self.timeout)
+            return self._call(lambda client: bool(client.is_server_live()), "", time.monotonic() + self.timeout)
         except ClientError:
             return False
 
@@ -295,7 +296,7 @@ class Classifier:
         """Close the idle connections of the calling thread."""
         self._connections.close()
 
-    def _config(self, model: str) -> dict:
+    def _config(self, model: str) -> dict[str, Any]:
         """Return the configuration of a network's ensemble; asked for as describe() says. Raises as describe()."""
         asked, config = self._configs.get(model, (-TRUSTED, {}))
         if time.monotonic() - asked >= TRUSTED:
@@ -323,7 +324,7 @@ class Classifier:
 
         return self._call(ask, "", time.monotonic() + self.timeout) if names else {}
 
-    def _call(self, ask: Callable[[InferenceServerClient], Any], model: str, deadline: float) -> Any:
+    def _call(self, ask: Callable[[InferenceServerClient], Result], model: str, deadline: float) -> Result:
         """Run one question to the server on a borrowed connection, within the time that is left."""
         try:
             return self._call_once(ask, model, deadline)
@@ -338,19 +339,19 @@ class Classifier:
         # nothing, and the second try opens a new connection.
         return self._call_once(ask, model, deadline)
 
-    def _call_once(self, ask: Callable[[InferenceServerClient], Any], model: str, deadline: float) -> Any:
+    def _call_once(self, ask: Callable[[InferenceServerClient], Result], model: str, deadline: float) -> Result:
         with translated(deadline - time.monotonic(), model), self._connections.lend() as client:
             return ask(client)
 
     def _infer(self, encoded: Sequence[bytes], model: str, ensemble: str, deadline: float, outputs: tuple[str, ...],
-               class_count: int = 0) -> dict[str, np.ndarray]:
+               class_count: int = 0) -> dict[str, NDArray[Any]]:
         """Return outputs by name, a row an image; with a class count as strings probability:index:label."""
         # An object array, because numpy's "S" type would cut zero bytes off the end of the file.
         tensor = InferInput(contract.IMAGE_INPUT, [len(encoded), 1], "BYTES")
         tensor.set_data_from_numpy(np.array([[image] for image in encoded], dtype=np.object_))
         wanted = [InferRequestedOutput(name, class_count=class_count) for name in outputs]
 
-        def ask(client: InferenceServerClient) -> dict[str, np.ndarray]:
+        def ask(client: InferenceServerClient) -> dict[str, NDArray[Any]]:
             left = max(1, int((deadline - time.monotonic()) * 1e6))  # microseconds, so that Triton drops it when late
             answer = client.infer(ensemble, [tensor], outputs=wanted, timeout=left)
             values = {name: answer.as_numpy(name) for name in outputs}
@@ -373,7 +374,7 @@ class Classifier:
         self._checked[model] = time.monotonic()
 
 
-def _attempted(work: Callable[[], Any]) -> Any:
+def _attempted(work: Callable[[], Result]) -> Result | BadImage:
     """Return work(), or the BadImage that it raises."""
     try:
         return work()
@@ -381,7 +382,7 @@ def _attempted(work: Callable[[], Any]) -> Any:
         return error
 
 
-def _golden(facts: dict[str, str]) -> np.ndarray | None:
+def _golden(facts: dict[str, str]) -> NDArray[np.float64] | None:
     """Return the exported answers [n, K] to the golden images for what computes now; None if there are none."""
     in_int8 = facts.get(contract.RUNTIME) == "openvino" and facts.get(contract.PRECISION) == "int8"
     text = facts.get(contract.GOLDEN_INT8 if in_int8 else contract.GOLDEN)
@@ -400,7 +401,7 @@ def _is_held(client: InferenceServerClient, model: str) -> bool:
     return True
 
 
-def _prediction(values: np.ndarray, model: str) -> Prediction:
+def _prediction(values: NDArray[Any], model: str) -> Prediction:
     """Turn an output into a Prediction; refuse what is no row of probabilities, as a broken server can say anything."""
     expected = (1, len(contract.CLASSES))
     row = values[0].tolist() if values.shape == expected else [math.nan]  # so few numbers are no work for numpy
@@ -420,7 +421,7 @@ def _averaged(one: Prediction, other: Prediction) -> Prediction:
     return Prediction(one.model, label, probabilities[label], probabilities, tta=True)
 
 
-def _heatmaps(values: np.ndarray) -> dict[str, np.ndarray]:
+def _heatmaps(values: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
     """Turn an output into a heatmap for each class; refuse what are none."""
     if values.ndim != 4 or values.shape[:2] != (1, len(contract.CLASSES)) or not np.isfinite(values).all():
         raise ServerError("The served model gave no usable heatmaps.", detail=f"came {values.shape}: {values!r}")

@@ -26,12 +26,12 @@ class _Thread:
     descriptors and a resolver thread, which adds up in a server with a thread for each request.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.idle: weakref.WeakKeyDictionary[Connections, list[InferenceServerClient]] = weakref.WeakKeyDictionary()
         self.hub = gevent.get_hub()
         self.place = (os.getpid(), _ident())
 
-    def __del__(self):
+    def __del__(self) -> None:
         if self.place != (os.getpid(), _ident()) or self.hub.main_hub:
             return  # the end of the program, or a forked child: nothing to save
         gevent.hub.set_hub(self.hub)  # gevent has forgotten it by now, and closing would make a new one

@@ -2,6 +2,7 @@
 
 import contextlib
 import re
+from collections.abc import Iterator
 
 import gevent
 from geventhttpclient.response import HTTPParseError
@@ -99,7 +100,7 @@ def _from_answer(error: InferenceServerException, model: str) -> ClientError:
 
 
 @contextlib.contextmanager
-def translated(seconds: float, model: str):
+def translated(seconds: float, model: str) -> Iterator[None]:
     """Limit a block to a number of seconds and turn what it raises into this module's errors.
 
     gevent.Timeout is the only limit that holds when the server is stopped, drips bytes or swallows packets: the

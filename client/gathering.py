@@ -1,8 +1,10 @@
 """Images that come while enough is under way share requests: less work for everybody than one request for each."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
+from typing import Any
 
 import gevent
 from gevent import monkey
@@ -47,7 +49,7 @@ class GatheringClassifier(Classifier):
     and up to PER_REQUEST of them go together in the next one. If one of them is damaged, each is asked for alone.
     """
 
-    def __init__(self, *args, **options):
+    def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
         self._queues = monkey.get_original("_thread", "_local")()  # of real threads, see client/connections.py
 
@@ -68,14 +70,16 @@ class GatheringClassifier(Classifier):
         """Return the queue of the calling thread."""
         if not hasattr(self._queues, "mine"):
             self._queues.mine = Queue()
-        return self._queues.mine
+        queue: Queue = self._queues.mine
+        return queue
 
     def _awaited(self, one: Waiting, queue: Queue) -> Prediction:
         """Return the prediction for an image as soon as another greenlet has it. Raises as classify()."""
         queue.waiting.append(one)
         try:
             with translated(one.deadline - time.monotonic(), one.model):
-                return one.answer.get()
+                prediction: Prediction = one.answer.get()
+                return prediction
         finally:
             if one in queue.waiting:
                 queue.waiting.remove(one)
@@ -94,6 +98,7 @@ class GatheringClassifier(Classifier):
     def _answer(self, together: list[Waiting]) -> None:
         """Answer images of one model."""
         model, deadline = together[0].model, max(one.deadline for one in together)
+        found: Sequence[Prediction | Exception]
         try:
             found = self._together([one.encoded for one in together], model, deadline)
         except Exception as error:  # whatever it is, those who wait hear of it

@@ -18,7 +18,7 @@ def title(name: str, facts: dict[str, str]) -> str:
     return found + (f", release {release}" if release else "")
 
 
-def order(name: str, facts: dict[str, str]) -> tuple:
+def order(name: str, facts: dict[str, str]) -> tuple[tuple[int, ...], int, int, str]:
     """Return a key to sort networks by: older releases last, newest first; by rank, the order of TITLES, and name.
 
     Args: as title().

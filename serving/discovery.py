@@ -67,7 +67,7 @@ def _in_wheel() -> Installation:
             f"Expected tritonserver on PATH or the package {WHEEL} in {sys.executable}. Received: neither. "
             "Run: pip install -r requirements.txt"
         ) from None
-    root = Path(distribution.locate_file("pytriton")) / "tritonserver"
+    root = Path(str(distribution.locate_file("pytriton"))) / "tritonserver"
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     stub = root / "python_backend_stubs" / version / "triton_python_backend_stub"
     binary = root / "bin" / "tritonserver"
@@ -79,7 +79,7 @@ def _in_wheel() -> Installation:
             )
     # The running Python's own library folder must come before the system's: else the stub picks the system's
     # libpython of that version, and modules such as ssl fail to import.
-    libraries = (Path(distribution.locate_file("nvidia_pytriton.libs")), Path(sysconfig.get_config_var("LIBDIR")))
+    libraries = (Path(str(distribution.locate_file("nvidia_pytriton.libs"))), Path(sysconfig.get_config_var("LIBDIR")))
     core = WHEEL_CORE.get(distribution.version, "")
     return Installation(binary, root / "backends", stub, libraries, core, own_python=True)
 

@@ -68,7 +68,7 @@ class Server:
         self._is_successor = False
         self._log_start = 0
         self._folder: Path | None = None
-        self._process: subprocess.Popen | None = None
+        self._process: subprocess.Popen[bytes] | None = None
         self._stubs: set[int] = set()
 
     @property
@@ -79,7 +79,14 @@ class Server:
     @property
     def copy(self) -> Path:
         """The private copy of the repository, which is what is served. Only while the server runs."""
-        return self._folder / "model_repository"
+        return self._private / "model_repository"
+
+    @property
+    def _private(self) -> Path:
+        """The folder that holds all of one run. Only while the server runs."""
+        if self._folder is None:
+            raise RuntimeError("Expected a started server. Received: one that is stopped. Call start() first.")
+        return self._folder
 
     @property
     def pid(self) -> int | None:
@@ -115,7 +122,7 @@ class Server:
             discovery.lay_out_backends(installation, self._folder / "backends")
             if not discovery.is_native(installation):
                 snapshot.drop_queue_policies(self.copy)
-            self.log_file = self.log_file or self._folder / "triton.log"
+            self.log_file = self._log = self.log_file or self._folder / "triton.log"
             self.log_file.parent.mkdir(parents=True, exist_ok=True)
             if not self._is_successor:
                 self.log_file.write_bytes(b"")
@@ -136,7 +143,7 @@ class Server:
             ServingError: the new one does not answer either.
         """
         self._kill_process()
-        remove_shared_memory(self._folder)
+        remove_shared_memory(self._private)
         self._launch()
 
     def stop(self) -> None:
@@ -148,12 +155,14 @@ class Server:
 
     def is_running(self) -> bool:
         """Return whether the process and its stubs run; they may still be unable to answer (see check)."""
-        is_running = self._process is not None and self._process.poll() is None
-        return is_running and all(parent(stub) == self._process.pid for stub in self._stubs)
+        if self._process is None or self._process.poll() is not None:
+            return False
+        pid = self._process.pid
+        return all(parent(stub) == pid for stub in self._stubs)
 
     def successor(self, repository: Path) -> "Server":
         """Return a server for another repository on a free port, with the same settings otherwise; not started."""
-        log = None if self.log_file.is_relative_to(self._folder) else self.log_file
+        log = self.log_file if self.log_file and not self.log_file.is_relative_to(self._private) else None
         new = Server(repository, 0, log, self.work, self.start_timeout, self._cancelled)
         new._is_successor = True  # so that it adds to the log
         return new
@@ -188,25 +197,25 @@ class Server:
 
     def _launch(self) -> None:
         """Start the process and wait for the first right answer of every network."""
-        with self.log_file.open("ab") as log:
+        with self._log.open("ab") as log:
             # A session of its own: Ctrl-C in the terminal must reach us alone, so that we end things in order.
-            self._process = subprocess.Popen(
+            process = self._process = subprocess.Popen(
                 self._command,
                 env=self._environment,
-                cwd=self._folder,
+                cwd=self._private,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-        (self._folder / "triton.pid").write_text(str(self._process.pid))
+        (self._private / "triton.pid").write_text(str(process.pid))
         deadline = time.monotonic() + self.start_timeout
         classifier = Classifier(self.url, timeout=2.0)
         while not classifier.is_live() or not self._models_ready(classifier):
-            self._require_progress(deadline)
+            self._require_progress(process, deadline)
             time.sleep(POLL)
         classifier.close()
-        self._stubs = children(self._process.pid)
+        self._stubs = children(process.pid)
         try:
             self.check(timeout=max(5.0, deadline - time.monotonic()), most=None)
         except ClientError as error:
@@ -220,11 +229,11 @@ class Server:
             return False
         return all(ready.get(name) for name in self.networks)
 
-    def _require_progress(self, deadline: float) -> None:
+    def _require_progress(self, process: subprocess.Popen[bytes], deadline: float) -> None:
         """Raise if waiting longer is useless."""
         if self._cancelled():
             raise ServingError("Stopped before the server was ready.")
-        if (code := self._process.poll()) is not None:
+        if (code := process.poll()) is not None:
             raise ServingError(f"Expected Triton to load every model. Received: exit code {code}.", self.log_excerpt())
         if time.monotonic() > deadline:
             message = f"Expected Triton to be ready within {self.start_timeout:.0f} s. Received: no answer."

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 from urllib import error, request
 
 from serving.errors import ServingError
@@ -19,7 +20,7 @@ LOG_BYTES = 2000
 
 @contextlib.contextmanager
 def started(command: list[str], url: str | request.Request, seconds: float, log: Path | None = None,
-            stop_timeout: float = 20.0, **options) -> Iterator[subprocess.Popen]:
+            stop_timeout: float = 20.0, **options: Any) -> Iterator[subprocess.Popen[Any]]:
     """Start a command, yield its process once a URL answers with status 200, and end it when the block does.
 
     Args:
@@ -34,7 +35,7 @@ def started(command: list[str], url: str | request.Request, seconds: float, log:
         ServingError: the program ended before, or did not answer in time.
     """
     with log.open("wb") if log else contextlib.nullcontext() as output:
-        printed = {"stdout": output, "stderr": subprocess.STDOUT} if output else {}
+        printed: dict[str, Any] = {"stdout": output, "stderr": subprocess.STDOUT} if output else {}
         process = subprocess.Popen(command, start_new_session=True, **printed, **options)
     try:
         deadline = time.monotonic() + seconds
@@ -62,7 +63,7 @@ def answers(url: str | request.Request) -> bool:
     return False
 
 
-def end(process: subprocess.Popen, seconds: float) -> None:
+def end(process: subprocess.Popen[Any], seconds: float) -> None:
     """End a program that leads a process group, and whatever is left of the group: TERM, wait so long, KILL."""
     if process.poll() is None:
         process.terminate()

@@ -134,7 +134,7 @@ class Keeper:
         if self._canary.sick.is_set() or not self.server.is_running():
             return self._restart()
         if self._store:
-            self._follow()
+            self._follow(self._store)
         while self._retired and time.monotonic() >= self._retired[0][0]:
             self._retired.pop(0)[1].stop()
         return True
@@ -170,10 +170,10 @@ class Keeper:
         self._watch()
         return True
 
-    def _follow(self) -> None:
+    def _follow(self, store: Path) -> None:
         """Replace the server if another release has become the current one; one that fails is tried once."""
         try:
-            wanted = releases.current(self._store)
+            wanted = releases.current(store)
         except ServingError:
             return
         if wanted in (self._release, self._refused):

@@ -14,7 +14,8 @@ def request_id() -> str:
     """Return the id of the current request: 32 hexadecimal digits, never taken from the caller."""
     if "request_id" not in g:
         g.request_id = uuid.uuid4().hex
-    return g.request_id
+    found: str = g.request_id
+    return found
 
 
 def start() -> None:

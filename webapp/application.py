@@ -50,15 +50,16 @@ def create_app(config: dict[str, Any] | None = None) -> Flask:
     logs.configure()
     app = Flask("webapp")
     app.config.from_mapping((config or {}) | known.model_dump())
-    app.json.sort_keys = False
+    app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask names the base class of its provider
     app.jinja_env.globals.update(classes=contract.CLASSES, titles=contract.CLASS_TITLES)
     app.extensions["services"] = built(known)
     if proxies := known.TRUSTED_PROXIES:
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies, x_prefix=proxies)
-    for hook in BEFORE:
-        app.before_request(hook)
-    for hook in reversed(AFTER):  # Flask runs the last one first
-        app.after_request(hook)
+        through = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies, x_prefix=proxies)
+        app.wsgi_app = through  # type: ignore[method-assign]  # as Flask's documentation says
+    for before in BEFORE:
+        app.before_request(before)
+    for after in reversed(AFTER):  # Flask runs the last one first
+        app.after_request(after)
     errors.register(app)
     app.add_url_rule("/metrics", "metrics", metrics.show)
     openapi.register(app)

@@ -25,6 +25,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from flask import current_app, g
 
@@ -69,7 +70,7 @@ class AuditLog:
         """Return an image's keyed digest: equal for equal bytes, and telling nothing to who lacks the key."""
         return code(self._key, image)
 
-    def append(self, record: dict) -> None:
+    def append(self, record: dict[str, Any]) -> None:
         """Write a record to the disk.
 
         Args:
@@ -116,7 +117,7 @@ def code(key: bytes, data: bytes) -> str:
     return hmac.new(key, data, "sha256").hexdigest()
 
 
-def sealed(record: dict, key: bytes) -> tuple[bytes, str]:
+def sealed(record: dict[str, Any], key: bytes) -> tuple[bytes, str]:
     """Return a record as its line, with its code as the last entry, and the code."""
     seal = code(key, json.dumps(record).encode())
     return json.dumps(record | {"code": seal}).encode() + b"\n", seal
@@ -143,7 +144,7 @@ def read_key(path: Path, make: bool = False) -> bytes:
     return key
 
 
-def write_head(folder: Path, key: bytes, head: dict) -> None:
+def write_head(folder: Path, key: bytes, head: dict[str, Any]) -> None:
     """Replace the head, which says where the log ends, as a whole."""
     new = folder / f"{HEAD}.new"
     with new.open("wb") as file:
@@ -153,7 +154,7 @@ def write_head(folder: Path, key: bytes, head: dict) -> None:
     new.replace(folder / HEAD)
 
 
-def read_head(folder: Path, key: bytes) -> dict:
+def read_head(folder: Path, key: bytes) -> dict[str, Any]:
     """Return where the log ends. Raises AuditError if the head was changed, or is missing beside records."""
     path = folder / HEAD
     if not path.exists():
@@ -163,7 +164,7 @@ def read_head(folder: Path, key: bytes) -> dict:
     return opened(path.read_bytes(), key, str(path))[0]
 
 
-def opened(line: bytes, key: bytes, place: str) -> tuple[dict, str]:
+def opened(line: bytes, key: bytes, place: str) -> tuple[dict[str, Any], str]:
     """Return the record in a line, and its code. Raises AuditError, naming the place, if the code is wrong."""
     try:
         record = json.loads(line)
@@ -175,7 +176,7 @@ def opened(line: bytes, key: bytes, place: str) -> tuple[dict, str]:
     return record, written
 
 
-def recovered(folder: Path, key: bytes) -> dict:
+def recovered(folder: Path, key: bytes) -> dict[str, Any]:
     """Return where the log ends, after the remains of a record that a crash cut short are cut off.
 
     Its answer never went out. A whole record behind the head, whose head was not written any more, is kept.
@@ -208,7 +209,7 @@ def recovered(folder: Path, key: bytes) -> dict:
     return head
 
 
-def verify(folder: Path, key: bytes) -> dict:
+def verify(folder: Path, key: bytes) -> dict[str, Any]:
     """Check every record.
 
     Args:

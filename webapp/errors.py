@@ -4,8 +4,10 @@ A browser without JavaScript gets the page with the same text and the same statu
 """
 
 from collections.abc import Iterable
+from typing import Any
 
-from flask import Flask, current_app, jsonify, request
+from flask import Flask, Response, current_app, jsonify, request
+from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
 import client
@@ -46,12 +48,12 @@ def wants_page() -> bool:
     return request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html"
 
 
-def failure(refused: Refused) -> dict:
+def failure(refused: Refused) -> dict[str, Any]:
     """Return the one shape of a failure, as JSON values."""
     return {"success": False, "error": refused.message, "code": refused.code, "request_id": request_id()}
 
 
-def answer(refused: Refused):
+def answer(refused: Refused) -> Response:
     """Return the response for a failure, as the page or as JSON, with Retry-After where waiting helps."""
     response = current_app.make_response(render(error=refused)) if wants_page() else jsonify(failure(refused))
     response.status_code = refused.status
@@ -95,7 +97,7 @@ def from_client(error: client.ClientError) -> Refused:
     return Refused(500, error.code, OPAQUE)
 
 
-def from_http(error: HTTPException):
+def from_http(error: HTTPException) -> ResponseReturnValue:
     """Return the response for a failure found by Flask or Werkzeug, keeping the Allow header of a 405."""
     if error.code is None or error.code < 400:
         return error
@@ -106,7 +108,7 @@ def from_http(error: HTTPException):
     return response
 
 
-def from_fault(error: Exception):
+def from_fault(error: Exception) -> ResponseReturnValue:
     """Return an opaque 500 and log the traceback under the request's id."""
     current_app.logger.error("fault", exc_info=error, extra={"code": "server_error", "request_id": request_id()})
     return answer(Refused(500, "server_error", OPAQUE))

@@ -46,10 +46,10 @@ control_socket_disable = True
 logconfig_dict = logs.CONFIG
 
 
-class logger_class(glogging.Logger):  # noqa: N801
+class logger_class(glogging.Logger):  # type: ignore[misc]  # noqa: N801 -- gunicorn has no types
     """Writes no line for a request: the application does so itself, without paths and addresses."""
 
-    def access(self, *_arguments, **_options):
+    def access(self, *_arguments: object, **_options: object) -> None:
         """Write nothing; gunicorn would as soon as logconfig_dict is set."""
 
 
@@ -60,7 +60,7 @@ if hasattr(libc := ctypes.CDLL(None), "mallopt"):
     libc.mallopt(M_MMAP_THRESHOLD, LARGE)
 
 
-def on_starting(server):
+def on_starting(server: object) -> None:
     """Refuse files that cannot be used in one line; a worker would end in a traceback."""
     if not (known.API_KEYS or known.AUDIT_LOG):
         return
@@ -68,6 +68,6 @@ def on_starting(server):
         sys.exit(1)
 
 
-def post_fork(server, worker):
+def post_fork(server: object, worker: object) -> None:
     """Let go of a connection that sends nothing for so many seconds; gunicorn itself would wait for ever."""
     socket.setdefaulttimeout(30)

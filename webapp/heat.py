@@ -4,6 +4,7 @@ import base64
 import io
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 
 from imaging import canonical
@@ -15,14 +16,14 @@ OPACITY = 0.75
 LONGEST = 512
 
 
-def overlay(heatmap: np.ndarray) -> Image.Image:
+def overlay(heatmap: NDArray[np.float32]) -> Image.Image:
     """Return a picture of 224 x 224 pixels to lay over the image that was classified, stretched to its size.
 
     Args:
         heatmap: float32 [h, w] in [0, 1].
     """
-    values = Image.fromarray(heatmap.astype(np.float32)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-    values = np.clip(np.asarray(values), 0, 1)
+    stretched = Image.fromarray(heatmap.astype(np.float32)).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+    values = np.clip(np.asarray(stretched), 0, 1)
     places = np.linspace(0, 1, len(COLOURS))
     channels = [np.interp(values, places, COLOURS[:, channel]) for channel in range(3)]
     return Image.fromarray(np.stack([*channels, 255 * values], axis=-1).astype(np.uint8))
@@ -41,7 +42,7 @@ def picture(image: bytes) -> Image.Image:
     return small
 
 
-def blended(image: bytes, heatmap: np.ndarray) -> Image.Image:
+def blended(image: bytes, heatmap: NDArray[np.float32]) -> Image.Image:
     """Return an uploaded image with its heatmap over it, at most 512 pixels wide and high."""
     below = picture(image)
     above = overlay(heatmap).resize(below.size, Image.Resampling.BICUBIC)

@@ -89,7 +89,7 @@ class Keys:
         return found
 
     @staticmethod
-    def _look(path: Path) -> tuple | None:
+    def _look(path: Path) -> tuple[int, int, int] | None:
         try:
             found = path.stat()
         except OSError:
@@ -110,7 +110,8 @@ def key_name() -> str | None:
     if "key_name" not in g:
         keys, key = services().keys, sent_key()
         g.key_name = keys.name(key) if keys and key else None
-    return g.key_name
+    name: str | None = g.key_name
+    return name
 
 
 def refuse_unauthenticated() -> None:

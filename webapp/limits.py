@@ -48,7 +48,7 @@ def window(per_minute: float, burst: int) -> RateLimitItem:
 class Memory(MemoryStorage):
     """Forgets who has been away every SWEEP seconds; its base looks through all clients every 10 ms."""
 
-    STORAGE_SCHEME = ()
+    STORAGE_SCHEME = []
 
     @property
     def timer(self) -> threading.Timer:
@@ -149,6 +149,7 @@ def count(images: int, later: bool = False) -> None:
 
 def count_unread(response: Response) -> Response:
     """Count a request that was refused before its images were counted as one image: reading it was work."""
-    if g.get("is_counted") is False and response.status_code != 429:
-        services().limiter.wait(client())
+    limiter = services().limiter
+    if limiter and g.get("is_counted") is False and response.status_code != 429:
+        limiter.wait(client())
     return response

@@ -28,16 +28,15 @@ class Metrics:
     """
 
     def __init__(self) -> None:
-        self.registry = CollectorRegistry()
-        known = {"registry": self.registry}
-        self.requests = Counter("http_requests", "Requests answered", ("endpoint", "method", "status"), **known)
+        registry = self.registry = CollectorRegistry()
+        self.requests = Counter("http_requests", "Requests answered", ("endpoint", "method", "status"), registry=registry)
         self.seconds = Histogram("http_request_duration_seconds", "Time to the answer", ("endpoint",), buckets=SECONDS,
-                                 **known)
-        self.in_flight = Gauge("images_in_flight", "Images that Triton is classifying", **known)
-        self.predictions = Counter("predictions", "Images classified", ("model", "predicted_class"), **known)
-        self.canary = Gauge("canary_up", "Whether a network knew its last golden image", ("model",), **known)
+                                 registry=registry)
+        self.in_flight = Gauge("images_in_flight", "Images that Triton is classifying", registry=registry)
+        self.predictions = Counter("predictions", "Images classified", ("model", "predicted_class"), registry=registry)
+        self.canary = Gauge("canary_up", "Whether a network knew its last golden image", ("model",), registry=registry)
         facts = ("model", "revision", "exported", "data_source", "runtime", "precision")
-        self.served = Gauge("served_model", "What is served", facts, **known)
+        self.served = Gauge("served_model", "What is served", facts, registry=registry)
 
 
 def count(response: Response) -> Response:

@@ -1,5 +1,7 @@
 """The API as an OpenAPI 3.1 document, at /openapi.json (https://spec.openapis.org/oas/v3.1.1.html)."""
 
+from typing import Any, TypeAlias
+
 from flask import Flask, jsonify
 
 from client import Answer, Prediction
@@ -8,6 +10,8 @@ from core import contract
 from imaging import decode, limits, slices
 from webapp.services import services
 from webapp.uploads import BATCH_BYTES, BATCH_FILES
+
+Schema: TypeAlias = dict[str, Any]
 
 FILE_LIMIT, BATCH_LIMIT = (f"{count // 2**20} MiB" for count in (limits.MAX_BYTES, BATCH_BYTES))
 PIXEL_LIMIT = f"{limits.MAX_PIXELS // 2**20} megapixels"
@@ -40,13 +44,13 @@ WARNINGS = {"type": "array", "items": {"type": "string"}}
 TEXT_OR_NULL = {"type": ["string", "null"]}
 
 
-def record(example: dict | None = None, **properties: dict) -> dict:
+def record(example: Schema | None = None, **properties: Schema) -> Schema:
     """Return the schema of an object that has all of some properties and no others."""
     schema = {"type": "object", "required": list(properties), "properties": properties, "additionalProperties": False}
     return schema | ({"examples": [example]} if example else {})
 
 
-def example() -> dict:
+def example() -> Schema:
     """Return an answer as /predict gives it, of a network that is fairly sure of the first class."""
     others = dict.fromkeys(contract.CLASSES[1:], round(0.0288 / (len(contract.CLASSES) - 1), DIGITS))
     first = contract.CLASSES[0]
@@ -56,12 +60,12 @@ def example() -> dict:
     return {"success": True, **Answer.of(prediction, facts).model_dump(mode="json"), "request_id": "0" * 32}
 
 
-def schemas() -> dict[str, dict]:
+def schemas() -> dict[str, Schema]:
     """Return the shapes of the answers by name."""
     prediction = example()
     status = {"enum": ["ok", "unavailable"]}
-    predicted: dict[str, dict] = {"success": {"const": True}, **FIELDS, "request_id": REQUEST_ID}
-    explained: dict[str, dict] = {
+    predicted: dict[str, Schema] = {"success": {"const": True}, **FIELDS, "request_id": REQUEST_ID}
+    explained: dict[str, Schema] = {
         "explained_class": CLASS, "heatmap": {"type": "array", "items": {"type": "array", "items": PROBABILITY}}}
     return {
         "Prediction": record(prediction, **predicted),
@@ -93,7 +97,7 @@ def schemas() -> dict[str, dict]:
     }
 
 
-def answer(text: str, schema: str, later: bool = False) -> dict:
+def answer(text: str, schema: str, later: bool = False) -> Schema:
     """Return the description of a JSON answer.
 
     Args:
@@ -106,18 +110,18 @@ def answer(text: str, schema: str, later: bool = False) -> dict:
     return {"description": text, "headers": headers, "content": content}
 
 
-def errors(*statuses: int) -> dict[str, dict]:
+def errors(*statuses: int) -> dict[str, Schema]:
     """Return the descriptions of some errors."""
     return {str(status): answer(ERRORS[status], "Error", later=status in (429, 503)) for status in statuses}
 
 
-def check(name: str, schema: str, text: str) -> dict:
+def check(name: str, schema: str, text: str) -> Schema:
     """Return the description of a health check that answers 200 or 503 in the same shape."""
     return {"operationId": name, "summary": text, "responses": {
         "200": answer("All is well.", schema), "503": answer("Not all is well.", schema, later=True)}}
 
 
-def fields(**more: dict) -> dict:
+def fields(**more: Schema) -> Schema:
     """Return the schema of a form with one image, a model, and more fields."""
     file = {"type": "string", "format": "binary", "description": f"The image: {decode.ACCEPTED}, at most {FILE_LIMIT}."}
     model = MODEL | {"description": "Which network answers, by default the first of /health; NAME.RELEASE: what it "
@@ -126,7 +130,7 @@ def fields(**more: dict) -> dict:
             "properties": {"file": file, "model": model, **more}}
 
 
-def upload(name: str, summary: str, form: dict, found: dict) -> dict:
+def upload(name: str, summary: str, form: Schema, found: Schema) -> Schema:
     """Return the description of an address that takes a form.
 
     Args:
@@ -137,13 +141,13 @@ def upload(name: str, summary: str, form: dict, found: dict) -> dict:
             "responses": {"200": found, **errors(*ERRORS)}}
 
 
-def posts() -> dict[str, dict]:
+def posts() -> dict[str, Schema]:
     """Return the descriptions of the addresses that take images."""
     plane = {"enum": [*PLANES, ""],
              "description": "Of a NIfTI volume, by default axial; of DICOM there are frames only."}
     number = {"anyOf": [NUMBER | {"maximum": 999_999}, {"const": ""}],
               "description": "Which slice or frame of a file with several, from 1."}
-    place: dict[str, dict] = {"plane": plane, "slice": number}
+    place: dict[str, Schema] = {"plane": plane, "slice": number}
     tta = {"enum": ["0", "1"], "default": "0",
            "description": "1: average with the answer for the mirror image, for twice the work."}
     wanted = CLASS | {"description": "The class to explain; default: the predicted one."}
@@ -165,7 +169,7 @@ def posts() -> dict[str, dict]:
     }
 
 
-def checks() -> dict[str, dict]:
+def checks() -> dict[str, Schema]:
     """Return the descriptions of the health checks; they need no key."""
     health = check("health", "Health", "Which networks work, and what computes them.")
     health["parameters"] = [{"name": "model", "in": "query", "description": "Ask about this network only.",
@@ -177,7 +181,7 @@ def checks() -> dict[str, dict]:
     return {"/health": health, "/health/live": live, "/health/ready": ready}
 
 
-def document(is_keyed: bool = False) -> dict:
+def document(is_keyed: bool = False) -> Schema:
     """Return the OpenAPI document.
 
     Args:
@@ -185,7 +189,7 @@ def document(is_keyed: bool = False) -> dict:
     """
     components = {"schemas": schemas(), "securitySchemes": {"key": {
         "type": "http", "scheme": "bearer", "description": "An API key, where the server wants one (API_KEYS)."}}}
-    needed: dict[str, list] = {"security": [{"key": []}]} if is_keyed else {}
+    needed: Schema = {"security": [{"key": []}]} if is_keyed else {}
     return {
         "openapi": "3.1.0",
         "info": {"title": "Brain-MRI classifier", "version": "1", "description": contract.DISCLAIMER},

@@ -3,6 +3,7 @@
 import datetime
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from flask import render_template
 
@@ -13,6 +14,7 @@ from webapp import heat
 from webapp.access_log import request_id
 from webapp.health import readiness
 from webapp.provenance import WITHDRAWN, is_withdrawn, nested, provenance, recorded_source, revision, served_facts
+from webapp.refused import Refused
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ def titles_of(shown: list[Network]) -> Callable[[str], str]:
     return lambda name: titles.get(name) or served.title(name, {})
 
 
-def test_score(facts: dict) -> str:
+def test_score(facts: dict[str, Any]) -> str:
     """Return the macro F1 on the test split in a provenance file, as 0.912 (0.887-0.934); "" without one that holds."""
     scores = nested(facts, "test_scores")
     return interval(scores, "macro_f1") if "macro_f1" in scores and not is_withdrawn(facts) else ""
@@ -88,7 +90,7 @@ def about() -> str:
     return render_template("about.html", models=models, disclaimer=contract.DISCLAIMER)
 
 
-def described(network: Network) -> dict:
+def described(network: Network) -> dict[str, Any]:
     """Return what the page about the models shows of one; a fact that its provenance file lacks is left out."""
     file = provenance(network.name)
     scores, decision, splits = (nested(file, *keys) for keys in (("test_scores",), ("decision",), ("data", "splits")))
@@ -117,7 +119,7 @@ def described(network: Network) -> dict:
     return found | {"scores": overall, "classes": classes, **diagrams(nested(file, "test_diagrams"))}
 
 
-def diagrams(values: dict) -> dict:
+def diagrams(values: dict[str, Any]) -> dict[str, Any]:
     """Return what draws a confusion matrix and a reliability diagram; {} unless both are complete in `values`.
 
     Args:
@@ -139,16 +141,16 @@ def diagrams(values: dict) -> dict:
     return {"confusion": shades, "reliability": dots} if [len(row) for row in shades] == [size] * size else {}
 
 
-def number(value) -> str:
+def number(value: object) -> str:
     """Return a number with three digits, "" for anything else."""
     return f"{value:.3f}" if isinstance(value, (int, float)) else ""
 
 
-def interval(scores: dict, key: str) -> str:
+def interval(scores: dict[str, Any], key: str) -> str:
     """Return a score with its 95 % interval where known, as 0.912 (0.887-0.934)."""
     ends = nested(scores, "intervals").get(key)
-    known = isinstance(ends, list) and len(ends) == 2
-    return number(scores[key]) + (f" ({number(ends[0])}-{number(ends[1])})" if known else "")
+    known = f" ({number(ends[0])}-{number(ends[1])})" if isinstance(ends, list) and len(ends) == 2 else ""
+    return number(scores[key]) + known
 
 
 def report(picture: slices.Picture, model: str) -> dict[str, str | None]:
@@ -160,13 +162,13 @@ def report(picture: slices.Picture, model: str) -> dict[str, str | None]:
             "exported": str(file.get("exported") or "")[:10]}
 
 
-def render(result: dict | None = None, error=None, model: str | None = None,
-           seen: dict | None = None, picture: slices.Picture = NOTHING) -> str:
+def render(result: dict[str, Any] | None = None, error: Refused | None = None, model: str | None = None,
+           seen: dict[str, Any] | None = None, picture: slices.Picture = NOTHING) -> str:
     """Return the page as HTML.
 
     Args:
         result: the answer of /predict to show, or None.
-        error: a webapp.refused.Refused to show, or None.
+        error: to show, or None.
         model: the network that is selected in the form; None for the first.
         seen: data: addresses of the `picture` that was classified, and under `maps` of a heatmap for each class.
         picture: that was classified, for the report.
@@ -181,7 +183,7 @@ def render(result: dict | None = None, error=None, model: str | None = None,
         result=result,
         error=error,
         seen=seen,
-        report=report(picture, model) if result else None,
+        report=report(picture, model or "") if result else None,
         colours=[f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in heat.COLOURS.astype(int).tolist()],
         title=titles_of(shown),
         disclaimer=contract.DISCLAIMER,

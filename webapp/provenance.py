@@ -1,6 +1,7 @@
 """What is known of a network: what Triton says of it, and the file that export wrote beside it."""
 
 import json
+from typing import Any
 
 from flask import current_app
 
@@ -23,12 +24,13 @@ def served_facts(model: str, asking: str = "status") -> dict[str, str]:
         asking: which of the classifiers of webapp.triton.Backend asks.
     """
     try:
-        return getattr(served(), asking).describe(model)
+        asked: client.Classifier = getattr(served(), asking)
+        return asked.describe(model)
     except client.ClientError:
         return {}
 
 
-def provenance(model: str) -> dict:
+def provenance(model: str) -> dict[str, Any]:
     """Return the provenance file that export wrote beside a network; {} if there is none or it cannot be read."""
     if not (repository := served().repository):
         return {}
@@ -43,25 +45,26 @@ def provenance(model: str) -> dict:
     return found if isinstance(found, dict) else {}
 
 
-def revision(facts: dict) -> str | None:
+def revision(facts: dict[str, Any]) -> str | None:
     """Return the Git revision in a provenance file, its hash cut to 10 digits, "+changes" kept; None without one."""
     commit, plus, changes = str(facts.get("git_revision") or "").partition("+")
     return f"{commit[:10]}{plus}{changes}" or None
 
 
-def recorded_source(facts: dict) -> str | None:
+def recorded_source(facts: dict[str, Any]) -> str | None:
     """Return the data set named in a provenance file, None without one."""
     return nested(facts, "data").get("source")
 
 
-def is_withdrawn(facts: dict) -> bool:
+def is_withdrawn(facts: dict[str, Any]) -> bool:
     """Return whether a provenance file tells of real slices that were split without regard to patients."""
     data = nested(facts, "data")
     return data.get("source") != contract.PHANTOM and data.get("group_by") in ("runs", "duplicates")
 
 
-def nested(values: dict, *keys: str) -> dict:
+def nested(values: dict[str, Any], *keys: str) -> dict[str, Any]:
     """Return the dict that lies behind some keys of nested dicts; {} if there is none."""
+    found: Any = values
     for key in keys:
-        values = values.get(key) if isinstance(values, dict) else None
-    return values if isinstance(values, dict) else {}
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}

@@ -44,4 +44,5 @@ class Services:
 
 def services() -> Services:
     """Return the parts of the current application."""
-    return current_app.extensions["services"]
+    found: Services = current_app.extensions["services"]
+    return found

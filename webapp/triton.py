@@ -33,7 +33,7 @@ class Backend:
         ValueError: the url is not host:port.
     """
 
-    def __init__(self, url: str, repository: Path | None, settings: Settings, run: Callable):
+    def __init__(self, url: str, repository: Path | None, settings: Settings, run: Callable[..., bytes]):
         self.repository = repository
         self.classifier = GatheringClassifier(url, settings.CLASSIFY_TIMEOUT, run)
         self.status = Classifier(url, settings.STATUS_TIMEOUT)
@@ -74,9 +74,9 @@ class Backends:
         ValueError: as Backend.
     """
 
-    def __init__(self, settings: Settings, run: Callable):
+    def __init__(self, settings: Settings, run: Callable[..., bytes]):
         self._settings, self._run = settings, run
-        self._stamp: tuple | None = None
+        self._stamp: tuple[int, int] | None = None
         self._now = Backend(settings.TRITON_URL, settings.MODEL_REPOSITORY, settings, run)
 
     def current(self) -> Backend:
@@ -101,4 +101,5 @@ def served() -> Backend:
     """Return the Triton of the current request."""
     if "served" not in g:
         g.served = services().backends.current()
-    return g.served
+    backend: Backend = g.served
+    return backend

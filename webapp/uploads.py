@@ -73,13 +73,13 @@ def require_form() -> None:
         )  # fmt: skip
 
 
-def require_known(files: dict, form: dict, fields: tuple[str, ...]) -> None:
+def require_known(files: dict[str, list[bytes]], form: dict[str, list[str]], fields: tuple[str, ...]) -> None:
     """Raise Refused (400 unknown_field) for a form with other fields."""
     if unknown := (set(files) | set(form)) - set(fields):
         raise Refused(400, "unknown_field", f"Expected only the fields {fields}, received {len(unknown)} other(s).")
 
 
-def receive(most: int) -> tuple[dict, dict]:
+def receive(most: int) -> tuple[dict[str, list[bytes]], dict[str, list[str]]]:
     """Return parse_body(), within UPLOAD_TIMEOUT and MAX_UPLOADS_MEMORY. Raises Refused (408, 503) otherwise.
 
     Args:
@@ -101,7 +101,8 @@ def parse_body() -> tuple[dict[str, list[bytes]], dict[str, list[str]]]:
 
     Raises: as parts().
     """
-    files, fields = {}, {}
+    files: dict[str, list[bytes]] = {}
+    fields: dict[str, list[str]] = {}
     for part, content in parts():
         if part.filename is None:
             fields.setdefault(part.name, []).append(content.decode("utf-8", "replace"))
@@ -119,8 +120,9 @@ def parts() -> Iterator[tuple[MultipartSegment, bytes]]:
         Refused: 400 malformed_body, if the body is not what its content type says.
         werkzeug.exceptions.RequestEntityTooLarge: the body or a part of it is over its limit.
     """
-    boundary, left = request.mimetype_params.get("boundary", ""), request.max_form_memory_size
-    part, pieces = None, []
+    boundary, left = request.mimetype_params.get("boundary", ""), services().settings.MAX_FORM_MEMORY_SIZE
+    part: MultipartSegment = None  # the parser gives a header before its content
+    pieces: list[bytes] = []
     try:
         # Latin 1 takes every file name, and all that matters of one is whether it is empty.
         parser = PushMultipartParser(boundary, max_header_size=left, max_segment_count=request.max_form_parts,
@@ -168,7 +170,7 @@ def read_batch() -> tuple[list[bytes], str]:
     return uploads, chosen_model(form)
 
 
-def chosen_file(files: dict) -> bytes:
+def chosen_file(files: dict[str, list[bytes]]) -> bytes:
     """Return the content of the one uploaded file. Raises Refused: 400 missing_file, several_files."""
     uploads = files.get("file", [])
     if not uploads:
@@ -178,7 +180,7 @@ def chosen_file(files: dict) -> bytes:
     return uploads[0]
 
 
-def chosen_model(form: dict) -> str:
+def chosen_model(form: dict[str, list[str]]) -> str:
     """Return the network asked for, or Backend.default(). Raises Refused: 400 several_models, 404 unknown_model."""
     names = form.get("model") or [served().default()]
     if len(names) > 1:
@@ -188,7 +190,7 @@ def chosen_model(form: dict) -> str:
     return names[0]
 
 
-def chosen_tta(form: dict) -> bool:
+def chosen_tta(form: dict[str, list[str]]) -> bool:
     """Return whether the answer shall be averaged with the mirror image's. Raises Refused: 400 bad_tta."""
     values = form.get("tta", ["0"])
     if values not in (["0"], ["1"]):

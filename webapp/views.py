@@ -1,11 +1,12 @@
 """The addresses: pages, classification, health."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 from flask import Blueprint, Response, jsonify, render_template, request
+from flask.typing import ResponseReturnValue
 
 import client
 from client.answer import DIGITS, columns
@@ -25,6 +26,8 @@ from webapp.triton import served
 from webapp.uploads import chosen_model, chosen_tta, read_batch, read_upload
 from webapp.worker import run_in_worker
 
+Result = TypeVar("Result")
+
 blueprint = Blueprint("views", __name__)
 SLICE = ("plane", "slice")
 """Fields of a form that choose one slice of its file."""
@@ -33,19 +36,19 @@ BATCH_CONCURRENCY = 4
 
 
 @blueprint.get("/")
-def page():
+def page() -> ResponseReturnValue:
     """Show the form."""
     return render()
 
 
 @blueprint.get("/about")
-def about():
+def about() -> ResponseReturnValue:
     """Say what the networks are, where they come from and how well they did."""
     return page_about()
 
 
 @blueprint.get("/api")
-def api():
+def api() -> ResponseReturnValue:
     """Show /openapi.json to a person."""
     document = openapi.document(services().keys is not None)
     return render_template("api.html", document=document, disclaimer=contract.DISCLAIMER,
@@ -53,7 +56,7 @@ def api():
 
 
 @blueprint.post("/predict")
-def predict():
+def predict() -> ResponseReturnValue:
     """Classify the uploaded image: JSON, or the page for a form sent by a browser without JavaScript."""
     refuse_if_busy()  # before the form is read: a refusal must cost little
     upload, model, form = read_upload("tta", *SLICE)
@@ -62,10 +65,11 @@ def predict():
     classifier, question = served().classifier, (picture.encoded, model, tta, picture.warnings)
     if not wants_page():
         return jsonify(recorded(picture, asked(classifier.answer, *question)))
+    seen: dict[str, Any] | None = None
     try:
         answer, heatmaps = asked(classifier.answer_with_heatmaps, *question)
     except client.UnknownModel:  # exported before there were heatmaps
-        answer, seen = asked(classifier.answer, *question), None
+        answer = asked(classifier.answer, *question)
     else:
         seen = {"picture": heat.address(run_in_worker(heat.picture, picture.encoded)),
                 "maps": {name: heat.address(heat.overlay(one)) for name, one in heatmaps.items()}}
@@ -73,7 +77,7 @@ def predict():
 
 
 @blueprint.post("/predict/batch")
-def batch():
+def batch() -> ResponseReturnValue:
     """Classify several uploaded images: JSON with a result or an error for each, in their order."""
     refuse_if_busy()
     uploads, model = read_batch()
@@ -81,20 +85,17 @@ def batch():
     classifier, metrics = served().classifier, services().metrics
     pictures = [opened(upload) for upload in uploads]
 
-    def answered(picture: slices.Picture | Refused) -> client.Answer | Refused:
+    def answered(picture: slices.Picture | Refused) -> tuple[slices.Picture, client.Answer] | Refused:
         if isinstance(picture, Refused):
             return picture
         try:
-            return classifier.answer(picture.encoded, model, warnings=picture.warnings)
+            return picture, classifier.answer(picture.encoded, model, warnings=picture.warnings)
         except client.BadImage as error:
             return from_client(error)
 
     with slot(), metrics.in_flight.track_inprogress(), ThreadPoolExecutor(BATCH_CONCURRENCY) as pool:
         answers = list(pool.map(answered, pictures))
-    results = []
-    for picture, answer in zip(pictures, answers, strict=True):
-        bad = isinstance(answer, Refused)
-        results.append(failure(answer) if bad else recorded(picture, answer))
+    results = [failure(one) if isinstance(one, Refused) else recorded(*one) for one in answers]
     return jsonify(results=results, disclaimer=contract.DISCLAIMER, request_id=request_id())
 
 
@@ -109,7 +110,7 @@ def opened(upload: bytes) -> slices.Picture | Refused:
 
 
 @blueprint.post("/slice")
-def slice_of():
+def slice_of() -> ResponseReturnValue:
     """Show one slice of a DICOM or NIfTI file, the middle one unless the form names another; say how many it has."""
     upload, _, form = read_upload(*SLICE)
     if not slices.is_medical(upload):
@@ -122,7 +123,7 @@ def slice_of():
 
 
 @blueprint.post("/explain")
-def explain():
+def explain() -> ResponseReturnValue:
     """Classify the uploaded image and say where the network saw a class: JSON, or for `Accept: image/png` a picture."""
     refuse_if_busy()
     upload, model, form = read_upload("class", *SLICE)
@@ -145,7 +146,7 @@ def explain():
     return jsonify(shown | {"explained_class": wanted, "heatmap": rows})
 
 
-def asked(ask: Callable[..., Any], *question) -> Any:
+def asked(ask: Callable[..., Result], *question: object) -> Result:
     """Return what Triton answers to a question about an image, within MAX_IN_FLIGHT. Raises Refused (503 busy)."""
     metrics = services().metrics
     with slot(), metrics.in_flight.track_inprogress():
@@ -166,20 +167,20 @@ def declared() -> dict[str, Any]:
 
 
 @blueprint.get("/health/live")
-def live():
+def live() -> ResponseReturnValue:
     """Say that this process answers."""
     return jsonify(status="ok", request_id=request_id())
 
 
 @blueprint.get("/health/ready")
-def ready():
+def ready() -> ResponseReturnValue:
     """Say whether images can be classified, in one word: 200, or 503 as /health."""
     is_live, answering = canaries()
     return verdict({}, is_live and is_well(answering))
 
 
 @blueprint.get("/health")
-def health():
+def health() -> ResponseReturnValue:
     """Say whether Triton and its networks answer: 200 if all that was asked for do, else 503.
 
     `?model=custom` asks about one network only.
@@ -199,7 +200,7 @@ def is_well(models: dict[str, bool]) -> bool:
     return bool(models) and all(models.values())
 
 
-def verdict(details: dict, is_healthy: bool):
+def verdict(details: dict[str, Any], is_healthy: bool) -> ResponseReturnValue:
     """Return the answer of a health check: 200, or 503 with Retry-After."""
     status = "ok" if is_healthy else "unavailable"
     response = jsonify(status=status, **details, request_id=request_id())
@@ -229,7 +230,7 @@ def refuse_if_busy() -> None:
 
 
 @contextmanager
-def slot():
+def slot() -> Iterator[None]:
     """Hold one of the MAX_IN_FLIGHT places. Raises Refused (503 busy) at once when all are taken."""
     slots = services().slots
     if not slots.acquire(blocking=False):

@@ -5,7 +5,7 @@ import functools
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TypeVar
 
 import gevent
 import simplejpeg
@@ -14,6 +14,8 @@ from gevent.threadpool import ThreadPool
 from imaging import decode, slices
 from webapp.refused import TRY_AGAIN, Refused
 from webapp.services import services
+
+Result = TypeVar("Result")
 
 PLACES, PATIENCE = 12, 3.0
 """How many may be at it or wait, and seconds that one waits: fewer than may be in flight, so that others find room."""
@@ -27,7 +29,7 @@ class Worker:
     def __init__(self) -> None:
         self._places, self._turn = threading.BoundedSemaphore(PLACES), threading.BoundedSemaphore()
 
-    def run(self, work: Callable, image: bytes, *more) -> Any:
+    def run(self, work: Callable[..., Result], image: bytes, *more: object) -> Result:
         """Return work(image, *more); done by the worker thread if it may take long.
 
         Raises:
@@ -36,14 +38,15 @@ class Worker:
         """
         if not slices.is_medical(image) and area(image) < LARGE:
             return work(image, *more)
+        answer: tuple[Result, None] | tuple[None, Exception]
         with held(self._places, timeout=0), held(self._turn, timeout=PATIENCE):
-            found, error = one_thread(gevent.get_hub()).apply(_attempt, (work, image, *more))
-        if error:
-            raise error
-        return found
+            answer = one_thread(gevent.get_hub()).apply(_attempt, (work, image, *more))
+        if answer[1] is not None:
+            raise answer[1]
+        return answer[0]
 
 
-def run_in_worker(work: Callable, image: bytes, *more) -> Any:
+def run_in_worker(work: Callable[..., Result], image: bytes, *more: object) -> Result:
     """Return Worker.run() of the current application's."""
     return services().worker.run(work, image, *more)
 
@@ -54,7 +57,7 @@ def area(image: bytes) -> int:
         height, width, *_ = simplejpeg.decode_jpeg_header(image)
     except (ValueError, KeyError):  # no JPEG, or one with a header that simplejpeg does not know
         return decode.area(image)
-    return height * width
+    return int(height * width)
 
 
 @contextmanager
@@ -74,7 +77,7 @@ def one_thread(hub: gevent.hub.Hub) -> ThreadPool:
     return ThreadPool(1, hub)
 
 
-def _attempt(work: Callable, *arguments) -> tuple[Any, Exception | None]:
+def _attempt(work: Callable[..., Result], *arguments: object) -> tuple[Result, None] | tuple[None, Exception]:
     """Return a function's result, or what it raised: gevent prints what is raised in its threads."""
     try:
         return work(*arguments), None
