@@ -55,7 +55,7 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     if not 1 <= options.concurrency <= MOST_AT_A_TIME:
         parser.error(f"Expected --concurrency from 1 to {MOST_AT_A_TIME}. Received: {options.concurrency}.")
-    if options.model and not contract.MODEL_NAME.fullmatch(options.model):
+    if options.model is not None and not contract.MODEL_NAME.fullmatch(options.model):
         parser.error(f"Expected --model NAME or NAME.RELEASE, such as resnet50. Received: {options.model}.")
     if options.output and options.json:
         parser.error("Expected --output or --json. Received: both. For JSON name an output that ends in .jsonl.")

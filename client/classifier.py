@@ -108,7 +108,7 @@ class Classifier:
             ServerUnavailable: no server, or its queue is full.
             ServerError: anything else that the server did wrong.
         """
-        deadline, model = time.monotonic() + self.timeout, model or self.default()
+        deadline, model = time.monotonic() + self.timeout, self._chosen(model)
         encoded = self._encoded(image, model, deadline)
         prediction = self._predicted(encoded, model, deadline)
         if not tta:
@@ -127,7 +127,7 @@ class Classifier:
         Raises:
             UnknownModel, DeadlineExceeded, ServerUnavailable, ServerError: as classify().
         """
-        deadline, model = time.monotonic() + self.timeout * max(1, len(images)), model or self.default()
+        deadline, model = time.monotonic() + self.timeout * max(1, len(images)), self._chosen(model)
         encoded = [_attempted(partial(self._encoded, image, model, deadline)) for image in images]
         answers = iter(self._together([one for one in encoded if isinstance(one, bytes)], model, deadline))
         return [next(answers) if isinstance(one, bytes) else one for one in encoded]
@@ -137,7 +137,7 @@ class Classifier:
 
         Args, Raises: as classify(). UnknownModel also for a network that was exported without heatmaps.
         """
-        deadline, model = time.monotonic() + self.timeout, model or self.default()
+        deadline, model = time.monotonic() + self.timeout, self._chosen(model)
         encoded, outputs = self._encoded(image, model, deadline), (contract.PROBABILITIES, contract.HEATMAPS)
         answer = self._infer([encoded], model, contract.explain(model), deadline, outputs)
         prediction = _prediction(answer[contract.PROBABILITIES], model)
@@ -154,7 +154,7 @@ class Classifier:
 
     def answer_all(self, images: Sequence[bytes], model: str | None = None) -> list[Answer | BadImage]:
         """Return classify_all() as answers. Args, Raises: as classify_all()."""
-        model = model or self.default()
+        model = self._chosen(model)
         found = self.classify_all(images, model)
         facts = self._facts(model)
         return [Answer.of(one, facts) if isinstance(one, Prediction) else one for one in found]
@@ -168,6 +168,10 @@ class Classifier:
         explanation = self.explain(image, model)
         prediction = self.classify(image, model, tta) if tta else explanation.prediction
         return Answer.of(prediction, self._facts(prediction.model), warnings), explanation.heatmaps
+
+    def _chosen(self, model: str | None) -> str:
+        """Return the name of the network to ask. Raises as default()."""
+        return self.default() if model is None else model
 
     def _facts(self, model: str) -> dict[str, str]:
         """Return describe(), asked after a prediction, as a lost server is forgotten; {} if the server does not say."""

@@ -367,7 +367,7 @@ def test_low_confidence_or_no_threshold_needs_a_review(dead_port, served, expect
         shown = page.render(result=answer)
     assert answer.needs_review is expected and ('id="review"' in shown) is expected
     cells = json.loads(html.unescape(re.search('data-cells="(.+?)"', shown)[1]))
-    assert cells == [page.TITLES[contract.CLASSES[1]], "65.0 %", "needs review" * expected]
+    assert cells == [contract.CLASS_TITLES[contract.CLASSES[1]], "65.0 %", "needs review" * expected]
 
 
 def test_tables_and_report_show_the_declared_fields(dead_port):

@@ -29,7 +29,8 @@ class Metrics:
 
     def __init__(self) -> None:
         registry = self.registry = CollectorRegistry()
-        self.requests = Counter("http_requests", "Requests answered", ("endpoint", "method", "status"), registry=registry)
+        self.requests = Counter("http_requests", "Requests answered", ("endpoint", "method", "status"),
+                                registry=registry)
         self.seconds = Histogram("http_request_duration_seconds", "Time to the answer", ("endpoint",), buckets=SECONDS,
                                  registry=registry)
         self.in_flight = Gauge("images_in_flight", "Images that Triton is classifying", registry=registry)
