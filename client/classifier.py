@@ -108,12 +108,12 @@ class Classifier:
             ServerUnavailable: no server, or its queue is full.
             ServerError: anything else that the server did wrong.
         """
-        deadline, model = time.monotonic() + self.timeout, self._chosen(model)
-        encoded = self._encoded(image, model, deadline)
-        prediction = self._predicted(encoded, model, deadline)
+        deadline = time.monotonic() + self.timeout
+        encoded, name = self._encoded(image, model, deadline)
+        prediction = self._predicted(encoded, name, deadline)
         if not tta:
             return prediction
-        return _averaged(prediction, self._predicted(self._made(mirrored, encoded), model, deadline))
+        return _averaged(prediction, self._predicted(self._made(mirrored, encoded), name, deadline))
 
     def classify_all(self, images: Sequence[bytes], model: str | None = None) -> list[Prediction | BadImage]:
         """Classify several encoded images, those of up to SMALL bytes with as few requests as the server allows.
@@ -127,20 +127,21 @@ class Classifier:
         Raises:
             UnknownModel, DeadlineExceeded, ServerUnavailable, ServerError: as classify().
         """
-        deadline, model = time.monotonic() + self.timeout * max(1, len(images)), self._chosen(model)
+        deadline = time.monotonic() + self.timeout * max(1, len(images))
         encoded = [_attempted(partial(self._encoded, image, model, deadline)) for image in images]
-        answers = iter(self._together([one for one in encoded if isinstance(one, bytes)], model, deadline))
-        return [next(answers) if isinstance(one, bytes) else one for one in encoded]
+        intact = [one for one in encoded if isinstance(one, tuple)]
+        answers = iter(self._together([image for image, _ in intact], intact[0][1], deadline) if intact else [])
+        return [next(answers) if isinstance(one, tuple) else one for one in encoded]
 
     def explain(self, image: bytes, model: str | None = None) -> Explanation:
         """Classify one encoded image and say where the network saw what; takes hardly longer than classify().
 
         Args, Raises: as classify(). UnknownModel also for a network that was exported without heatmaps.
         """
-        deadline, model = time.monotonic() + self.timeout, self._chosen(model)
-        encoded, outputs = self._encoded(image, model, deadline), (contract.PROBABILITIES, contract.HEATMAPS)
-        answer = self._infer([encoded], model, contract.explain(model), deadline, outputs)
-        prediction = _prediction(answer[contract.PROBABILITIES], model)
+        deadline, outputs = time.monotonic() + self.timeout, (contract.PROBABILITIES, contract.HEATMAPS)
+        encoded, name = self._encoded(image, model, deadline)
+        answer = self._infer([encoded], name, contract.explain(name), deadline, outputs)
+        prediction = _prediction(answer[contract.PROBABILITIES], name)
         return Explanation(prediction, _heatmaps(answer[contract.HEATMAPS]))
 
     def answer(self, image: bytes, model: str | None = None, tta: bool = False,
@@ -154,10 +155,9 @@ class Classifier:
 
     def answer_all(self, images: Sequence[bytes], model: str | None = None) -> list[Answer | BadImage]:
         """Return classify_all() as answers. Args, Raises: as classify_all()."""
-        model = self._chosen(model)
         found = self.classify_all(images, model)
-        facts = self._facts(model)
-        return [Answer.of(one, facts) if isinstance(one, Prediction) else one for one in found]
+        facts = {name: self._facts(name) for name in {one.model for one in found if isinstance(one, Prediction)}}
+        return [Answer.of(one, facts[one.model]) if isinstance(one, Prediction) else one for one in found]
 
     def answer_with_heatmaps(self, image: bytes, model: str | None = None, tta: bool = False,
                              warnings: Sequence[str] = ()) -> tuple[Answer, dict[str, NDArray[np.float32]]]:
@@ -169,10 +169,6 @@ class Classifier:
         prediction = self.classify(image, model, tta) if tta else explanation.prediction
         return Answer.of(prediction, self._facts(prediction.model), warnings), explanation.heatmaps
 
-    def _chosen(self, model: str | None) -> str:
-        """Return the name of the network to ask. Raises as default()."""
-        return self.default() if model is None else model
-
     def _facts(self, model: str) -> dict[str, str]:
         """Return describe(), asked after a prediction, as a lost server is forgotten; {} if the server does not say."""
         try:
@@ -180,14 +176,18 @@ class Classifier:
         except ClientError:
             return {}
 
-    def _encoded(self, image: bytes, model: str, deadline: float) -> bytes:
-        """Return an image as the server takes it, having looked at the server's labels. Raises as classify()."""
-        if not contract.MODEL_NAME.fullmatch(model):
+    def _encoded(self, image: bytes, model: str | None, deadline: float) -> tuple[bytes, str]:
+        """Return an image as the server takes it and the network to ask, whose labels were looked at.
+
+        Raises as classify(); of a bad image or name no server hears.
+        """
+        if model is not None and not contract.MODEL_NAME.fullmatch(model):
             raise unknown_model(model)
         encoded = self._made(partial(canonical, is_decoded_next=True), image)
-        if time.monotonic() - self._checked.get(model, -TRUSTED) >= TRUSTED:
-            self._check_labels(encoded, model, deadline)
-        return encoded
+        name = self.default() if model is None else model
+        if time.monotonic() - self._checked.get(name, -TRUSTED) >= TRUSTED:
+            self._check_labels(encoded, name, deadline)
+        return encoded, name
 
     def _predicted(self, encoded: bytes, model: str, deadline: float) -> Prediction:
         """Return what a network says about an encoded image. Raises as classify()."""

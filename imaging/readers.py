@@ -81,9 +81,9 @@ READERS: tuple[Reader, ...] = (
     ImageReader("WebP", (".webp",), ((0, b"RIFF"),), signatures.is_webp),
     ImageReader("TIFF", (".tif", ".tiff"), tuple((0, mark) for mark in signatures.TIFF)),
     ImageReader("GIF", (".gif",), tuple((0, mark) for mark in signatures.GIF), structure=Gif.parse),
-    SliceReader("DICOM", (".dcm",), (signatures.DICOM,), read=when_used("imaging.dicom")),
+    SliceReader("DICOM", (".dcm",), (signatures.DICOM,), read=when_used(f"{__package__}.dicom")),
     SliceReader("NIfTI", (".nii", ".nii.gz"), ((0, signatures.GZIP), signatures.NIFTI_1, signatures.NIFTI_2),
-                signatures.is_nifti, is_in_folders=False, read=when_used("imaging.nifti")),
+                signatures.is_nifti, is_in_folders=False, read=when_used(f"{__package__}.nifti")),
 )
 """In the order in which people are told of them."""
 IMAGE_READERS = tuple(one for one in READERS if isinstance(one, ImageReader))

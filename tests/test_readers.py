@@ -17,7 +17,7 @@ from tests.conftest import PROJECT
 IMAGING = PROJECT / "imaging"
 ENTRIES = """\
     ImageReader("PPM", (".pgm", ".ppm"), ((0, b"P5"), (0, b"P6"))),
-    SliceReader("Toy", (".toy",), ((0, b"TOY"),), read=when_used("imaging.toy")),
+    SliceReader("Toy", (".toy",), ((0, b"TOY"),), read=when_used(f"{__package__}.toy")),
 """
 TOY = '''
 import numpy as np

@@ -48,7 +48,7 @@ def create_app(config: dict[str, Any] | None = None) -> Flask:
     """
     known = settings.load(config)
     logs.configure()
-    app = Flask("webapp")
+    app = Flask(__package__)
     app.config.from_mapping((config or {}) | known.model_dump())
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask names the base class of its provider
     app.jinja_env.globals.update(classes=contract.CLASSES, titles=contract.CLASS_TITLES)

@@ -64,7 +64,7 @@ def on_starting(server: object) -> None:
     """Refuse files that cannot be used in one line; a worker would end in a traceback."""
     if not (known.API_KEYS or known.AUDIT_LOG):
         return
-    if subprocess.run([sys.executable, "-m", "webapp", "--check"], cwd=PROJECT).returncode:
+    if subprocess.run([sys.executable, "-m", logs.__package__, "--check"], cwd=PROJECT).returncode:
         sys.exit(1)
 
 

@@ -36,7 +36,7 @@ SWEEP = 10.0
 """Seconds between two looks through all clients for those that have been away."""
 REDIS = {"socket_timeout": PATIENCE, "socket_connect_timeout": PATIENCE}
 
-log = logging.getLogger("webapp.limits")
+log = logging.getLogger(__name__)
 
 
 def window(per_minute: float, burst: int) -> RateLimitItem:

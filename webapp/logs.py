@@ -13,7 +13,7 @@ CONFIG = {
     "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "json", "stream": "ext://sys.stderr"}},
     "root": {"level": "WARNING", "handlers": ["stderr"]},
     "loggers": {
-        "webapp": {"level": "INFO"},
+        __package__: {"level": "INFO"},
         "gunicorn.error": {"level": "INFO", "handlers": ["stderr"], "propagate": False},
         "gunicorn.access": {"level": "INFO", "handlers": ["stderr"], "propagate": False}},
 }
@@ -24,4 +24,4 @@ def configure() -> None:
     """Write log lines as CONFIG says, unless whoever runs the application has set up logging."""
     if not logging.getLogger().handlers:
         logging.config.dictConfig(CONFIG)
-    logging.getLogger("webapp").setLevel(logging.INFO)
+    logging.getLogger(__package__).setLevel(logging.INFO)
