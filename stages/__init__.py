@@ -5,6 +5,7 @@ as well, set TF_CPP_MIN_LOG_LEVEL=0.
 """
 
 import importlib.util
+import logging
 import os
 import re
 import sys
@@ -69,7 +70,17 @@ def interrupted(kind: type[BaseException], error: BaseException, trace: Tracebac
     sys.exit(130)
 
 
+def is_news(record: logging.LogRecord) -> bool:
+    """Return whether a message of TensorFlow is none about retracing.
+
+    Keras traces each phase of a training anew, as image size, dropout and learning layers differ, and twice: for full
+    batches and for the last one. With few batches an epoch TensorFlow takes that for a mistake.
+    """
+    return "triggered tf.function retracing" not in record.getMessage()
+
+
 if sys.argv[0] == "-m":  # what Python calls a module's program while its package is loading
     sys.excepthook = interrupted
 if "tensorflow" not in sys.modules and os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3") == "3":
     sys.meta_path.insert(0, QuietTensorFlow)
+    logging.getLogger("tensorflow").addFilter(is_news)

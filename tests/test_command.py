@@ -37,8 +37,8 @@ def prepared(tmp_path_factory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("stages")
     tree = yaml.safe_load((PROJECT / "params.yaml").read_text())
     tree["prepare"] |= {"image_size": 64, "phantom_per_class": 8}
-    tree["train"] |= {"epochs": 6, "batch_size": 8, "input_pooling": 1, "start": tree["train"]["start"] | {
-        "epochs": 5, "min_size": 32}}
+    tree["train"] |= {"epochs": 3, "batch_size": 8}
+    tree["train"]["start"]["epochs"] = 0
     (folder / "params.yaml").write_text(yaml.safe_dump(tree))
     return folder, run("prepare", folder)[1]
 
@@ -50,8 +50,15 @@ def test_prepare_shows_nothing_of_tensorflow(prepared):
 def test_a_training_shows_nothing_of_tensorflow_and_ends_with_sentences(prepared):
     output, errors = run("train_custom", prepared[0])
     assert errors == ""
-    assert re.search(r"\ntrain_custom: 6 epochs on phantom. The best one, \d, has a validation accuracy of 0\.\d{4} "
+    assert re.search(r"\ntrain_custom: 3 epochs on phantom. The best one, \d, has a validation accuracy of 0\.\d{4} "
                      r"at a loss of \d\.\d{4}.\nWritten: models/custom.keras, reports/train_custom.\n$", output)
+
+
+def test_of_what_tensorflow_logs_only_retracing_is_kept_back():
+    code = ("import stages; from tensorflow.python.platform import tf_logging as log; "
+            "log.warning('5 out of the last 21 calls to %s triggered tf.function retracing.', 1); log.warning('news')")
+    done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.stderr == "WARNING:tensorflow:news\n"
 
 
 def test_who_asks_for_tensorflows_messages_gets_them(tmp_path):
