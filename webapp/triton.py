@@ -37,12 +37,12 @@ class Backend:
         self.repository = repository
         self.classifier = GatheringClassifier(url, settings.CLASSIFY_TIMEOUT, run)
         self.status = Classifier(url, settings.STATUS_TIMEOUT)
-        self._default: str | None = None
+        self._known: tuple[str, ...] = ()
 
     def models(self) -> dict[str, bool]:
         """Return what it serves and whether each is ready, the default first. Raises ClientError."""
         models = self.status.models(self.expected())
-        self._default = next(iter(models), None)
+        self._known = tuple(models)
         return models
 
     def expected(self) -> tuple[str, ...]:
@@ -53,10 +53,17 @@ class Backend:
 
     def default(self) -> str:
         """Return the network that answers when a request names none; asks only before the first answer of models()."""
-        if self._default is None:
+        if not self._known:
             with suppress(ClientError):
                 self.models()
-        return self._default or next(iter(self.expected() or TITLES))
+        return next(iter(self._known or self.expected() or TITLES))
+
+    def lacks(self, name: str) -> bool:
+        """Say whether it certainly does not serve a network; asks only about those that models() did not name last."""
+        try:
+            return name not in self._known and name not in self.models()
+        except ClientError:
+            return False
 
     def close(self) -> None:
         """Close the connections that nobody uses at the moment."""

@@ -185,7 +185,7 @@ def chosen_model(form: dict[str, list[str]]) -> str:
     names = form.get("model") or [served().default()]
     if len(names) > 1:
         raise Refused(400, "several_models", f"Expected one model, received {len(names)}.")
-    if not contract.MODEL_NAME.fullmatch(names[0]):
+    if not contract.MODEL_NAME.fullmatch(names[0]) or served().lacks(names[0]):
         raise not_served(names[0], readiness()[1])
     return names[0]
 

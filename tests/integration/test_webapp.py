@@ -164,6 +164,7 @@ def test_an_unknown_model_is_answered_with_what_is_served(site):
     status, _, answer = predict(site, encoded("L", "PNG"), model="vgg16")
     assert (status, answer["code"]) == (404, "unknown_model") and "custom, resnet50, ensemble" in answer["error"]
     assert ask(site, "GET", "/health?model=vgg16")[2]["code"] == "unknown_model"
+    assert send_batch(site, b"no image", model="null")[0] == 404
 
 
 def test_no_header_moves_the_application(site):
