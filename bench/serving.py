@@ -1,4 +1,4 @@
-"""Times serving: our road from upload to answer against what a user would pick instead, and the bare model.
+"""Times serving: our request path from upload to answer against what a user would pick instead, and the bare model.
 
     python -m bench.serving --rounds 3 --seconds 8
     python -m bench.serving --uploads large --output bench/serving-large.json
@@ -7,9 +7,9 @@
 Needs wrk (Debian: apt-get install wrk) and bench/requirements.txt. All serve the same untrained custom network at
 224 x 224 and get the same JPEG files: of the size and quality that those of the data set have, or large ones. In each
 round every contender is started, asked by 1, 4 and 16 connections and stopped; they take turns, since timings drift,
-and the bare loop runs before and after our road. bfloat16 takes part where the processor computes it. Prints a table
-and writes bench/serving.json and docs/serving.png. With --scaling our road alone, on 1 core to all of them and with one
-and two networks loaded: bench/scaling.json.
+and the in-process upper bound, the bare model in a loop, runs before and after our server. bfloat16 takes part where the
+processor computes it. Prints a table and writes bench/serving.json and docs/serving.png. With --scaling our server
+alone, on 1 core to all of them and with one and two networks loaded: bench/scaling.json.
 """
 
 import argparse
@@ -182,7 +182,7 @@ def form(image: bytes) -> bytes:
 
 
 def ours(folder: Path, repository: str, cores: int | None = None) -> Contender:
-    """Return our road, as `make serve` runs it.
+    """Return our server, as `make serve` runs it.
 
     Args:
         folder: see prepare. repository: the name of a model repository in it. cores: as many of them only.
@@ -384,14 +384,14 @@ def measure(folder: Path, bodies: list[Path], rounds: int, seconds: float, only:
                   f"{found[one.name]['memory'][-1]:6.0f} MB  {one.name}", flush=True)
             if precision in loops:
                 loops[precision].append(bare(folder, precision, seconds))
-                print(f"round {number}/{rounds}  bare loop before and after: "
+                print(f"round {number}/{rounds}  upper bound before and after: "
                       + ", ".join(f"{speed:.1f}" for speed in loops[precision][-2:]) + " images/s", flush=True)
     return {"bare_loop": {name: statistics.median(speeds) for name, speeds in loops.items() if speeds},
             "servers": {name: summary(rows) for name, rows in found.items()}}
 
 
 def scaling(folder: Path, bodies: list[Path], rounds: int, seconds: float) -> list[dict]:
-    """Time our road in int8 with 16 connections on 1, 2, ... cores, with one and two networks loaded.
+    """Time our server in int8 with 16 connections on 1, 2, ... cores, with one and two networks loaded.
 
     Args:
         folder: see prepare. bodies: to send. rounds: turns of each. seconds: of each drive.
@@ -442,7 +442,7 @@ def table(found: dict) -> str:
         lines.append(f"| {name} | {speeds} | {times} | {row['memory_mb']:.0f} | {row['start_seconds']:.1f} "
                      f"| {errors:.0f} |")
     for precision, speed in found["bare_loop"].items():
-        lines.append(f"| bare model in a loop, {precision} | {speed:.1f} | | | {1000 / speed:.1f} | | | | |")
+        lines.append(f"| in-process upper bound, {precision} | {speed:.1f} | | | {1000 / speed:.1f} | | | | |")
     return "\n".join(lines)
 
 
@@ -457,7 +457,7 @@ def ratios(found: dict) -> str:
 
     lines = ["| ours against | at 4 connections | at 16 connections |", "|---|---|---|"]
     for precision, loop in found["bare_loop"].items():
-        lines.append(row(f"the bare loop, {precision}", f"ours, {precision}", (loop, loop)))
+        lines.append(row(f"the in-process upper bound, {precision}", f"ours, {precision}", (loop, loop)))
     for name in found["servers"]:
         if not name.startswith("ours"):
             lines.append(row(f"{name}, ours in int8", "ours, int8", tuple(speed(name, n) for n in CONNECTIONS[1:])))
@@ -465,7 +465,7 @@ def ratios(found: dict) -> str:
 
 
 def plot(found: dict, path: Path) -> None:
-    """Draw requests a second at each number of connections, as bars, and the bare loops as lines."""
+    """Draw requests a second at each number of connections, as bars, and the upper bounds as lines."""
     import matplotlib
 
     matplotlib.use("Agg")
@@ -479,7 +479,7 @@ def plot(found: dict, path: Path) -> None:
         bars = axes.barh(places, speeds, 0.25, color=f"C{offset}", label=f"{connections} connections")
         axes.bar_label(bars, fmt="%.0f", fontsize=7, padding=2)
     for (precision, speed), style in zip(found["bare_loop"].items(), (":", "--", "-"), strict=False):
-        axes.axvline(speed, color="grey", linestyle=style, label=f"bare model, {precision}")
+        axes.axvline(speed, color="grey", linestyle=style, label=f"in-process upper bound, {precision}")
     axes.set_yticks(range(len(names)), names)
     axes.invert_yaxis()
     axes.set(xlabel="requests/s", title=f"POST /predict, custom network at {SIZE} x {SIZE}, {found['cores']} cores")
@@ -497,7 +497,7 @@ def main() -> int:
     parser.add_argument("--uploads", choices=UPLOADS, default=DATA_SET, help="what is sent; default: %(default)s")
     parser.add_argument("--only", default="", help="time contenders with this in their name, and write no files")
     parser.add_argument("--output", type=Path, default=OUTPUT, help="where to; the plot is drawn for %(default)s only")
-    parser.add_argument("--scaling", action="store_true", help="our road alone, by cores and networks")
+    parser.add_argument("--scaling", action="store_true", help="our server alone, by cores and networks")
     options = parser.parse_args()
     if not shutil.which("wrk"):
         parser.error("Expected wrk on the PATH. Received: none. Install it: apt-get install wrk")

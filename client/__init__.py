@@ -2,6 +2,7 @@
 
 from client.answer import Answer, Prediction, review_threshold
 from client.classifier import Classifier, Explanation
+from client.dynamic_batching import BatchingClassifier
 from client.errors import (
     BadImage,
     ClientError,
@@ -12,7 +13,6 @@ from client.errors import (
     UnknownModel,
     UnknownRelease,
 )
-from client.gathering import GatheringClassifier
 
 __all__ = [
     "Answer",
@@ -21,7 +21,7 @@ __all__ = [
     "ClientError",
     "DeadlineExceeded",
     "Explanation",
-    "GatheringClassifier",
+    "BatchingClassifier",
     "Prediction",
     "ServerBroken",
     "ServerError",

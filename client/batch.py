@@ -73,7 +73,7 @@ def write(paths: Iterable[Path], output: Path, classifier: Classifier, model: st
     if output.suffix not in SUFFIXES:
         raise OutputError(f"Expected an output that ends in {' or '.join(SUFFIXES)}. Received: {output}.")
     if output.exists():
-        raise OutputError(f"Expected an output that does not exist yet. Received: {output}. Move it or name another.")
+        raise OutputError(f"{output} already exists. Move it or choose another name.")
     part = output.with_name(output.name + ".part")
     done = finished(part, output.suffix, model)
     failed = sum(1 for is_error in done.values() if is_error)

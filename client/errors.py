@@ -93,7 +93,7 @@ def _from_answer(error: InferenceServerException, model: str) -> ClientError:
     if status == "503":
         return ServerUnavailable("The inference server is too busy. Try again in a moment.", detail=detail)
     if DEAD_STUB.search(detail):
-        return ServerBroken("The inference server has lost a part of itself. Try again in a moment.", detail=detail)
+        return ServerBroken("A process of the inference server has died. Try again in a moment.", detail=detail)
     if status in ("400", "500") and DECODE_FAILURE.search(detail):
         return BadImage("The image is damaged and cannot be decoded. Send another copy of the file.", detail=detail)
     return ServerError("The inference server failed on this request. Its log says why.", detail=detail)

@@ -223,7 +223,7 @@ def test_the_card_shows_the_source_probe_when_there_is_one(workplace):
     probe = {"accuracy": 0.731, "macro_f1": 0.702, "recall": dict.fromkeys(contract.CLASSES, 0.613),
              "majority_accuracy": 0.251, "notumor_roc_auc": 0.987}
     data = {key: value for key, value in facts["data"].items() if key != "source_probe"}
-    assert "## Source probe" not in card.card(**facts | {"data": data})
+    assert "## Shortcut baseline" not in card.card(**facts | {"data": data})
     text = card.card(**facts | {"data": data | {"source_probe": probe}})
     assert all(number in text for number in ("0.731", "0.702", "0.613", "0.251", "0.987"))
 

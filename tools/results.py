@@ -85,7 +85,7 @@ def scaling(cases: list[dict]) -> str:
 
 
 def steps(cases: list[dict]) -> str:
-    """Return the processor time of the parts of our road, on all cores with one network, as Markdown."""
+    """Return the processor time of the parts of a request, on all cores with one network, as Markdown."""
     case = [case for case in cases if case["networks"] == 1][-1]
     total = sum(case[key] for key in STEPS)
     lines = ["| part | processor time a request, ms | share |", "|---|---|---|"]

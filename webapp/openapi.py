@@ -17,7 +17,7 @@ FILE_LIMIT, BATCH_LIMIT = (f"{count // 2**20} MiB" for count in (limits.MAX_BYTE
 PIXEL_LIMIT = f"{limits.MAX_PIXELS // 2**20} megapixels"
 ERRORS = {
     400: "The request is malformed: no file or several, unknown fields, a form that cannot be read.",
-    401: "The server wants an API key, and none came or a wrong one.",
+    401: "An API key is required, and none came or a wrong one.",
     403: "A browser sent the form on behalf of another site.",
     404: "There is no such model or release, or it was exported without heatmaps.",
     405: "The address does not take this method.",

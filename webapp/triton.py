@@ -10,7 +10,7 @@ from pathlib import Path
 
 from flask import current_app, g
 
-from client import Classifier, ClientError, GatheringClassifier
+from client import BatchingClassifier, Classifier, ClientError
 from client.served import TITLES, order
 from core import contract
 from webapp.services import services
@@ -35,7 +35,7 @@ class Backend:
 
     def __init__(self, url: str, repository: Path | None, settings: Settings, run: Callable[..., bytes]):
         self.repository = repository
-        self.classifier = GatheringClassifier(url, settings.CLASSIFY_TIMEOUT, run)
+        self.classifier = BatchingClassifier(url, settings.CLASSIFY_TIMEOUT, run)
         self.status = Classifier(url, settings.STATUS_TIMEOUT)
         self._known: tuple[str, ...] = ()
 

@@ -21,7 +21,7 @@ OVERALL = {
     "aurc": "area under risk-coverage (lower is better)"}
 PER_CLASS = {"precision": "precision", "recall": "recall (sensitivity)", "specificity": "specificity", "f1": "F1",
              "roc_auc": "ROC-AUC", "pr_auc": "PR-AUC"}
-PROBE = {"accuracy": "accuracy of the probe", "majority_accuracy": "accuracy of the most frequent class",
+PROBE = {"accuracy": "accuracy of the baseline", "majority_accuracy": "accuracy of the most frequent class",
          "macro_f1": "macro F1", "notumor_roc_auc": "ROC-AUC of notumor against the rest"}
 TRAINING = {"parameters": "parameters", "weights": "weights at the start", "precision": "precision",
             "epochs": "epochs", "best_epoch": "epoch of the kept weights", "val_accuracy": "validation accuracy",

@@ -275,7 +275,7 @@ def test_the_other_pages_fit_a_phone_and_complain_of_nothing(site, path):
 
 def test_phantoms_are_called_phantoms(site, chromium):
     chromium.get(f"http://{site}/")
-    assert "mean nothing" in text_of(chromium, "#notices")
+    assert "meaningless" in text_of(chromium, "#notices")
 
 
 def test_the_keyboard_alone_suffices_and_focus_moves_to_the_answer(site, chromium, scan):

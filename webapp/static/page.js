@@ -81,7 +81,7 @@ function showError(text) {
   const title = document.createElement("h2");
   title.id = "answer";
   title.tabIndex = -1;
-  title.textContent = "Not classified";
+  title.textContent = "Classification failed";
   const message = document.createElement("p");
   message.id = "error";
   message.className = "notice error";

@@ -10,14 +10,14 @@ import pytest
 from tritonclient.http import InferenceServerClient
 
 import client
-from client.gathering import PER_REQUEST, UNDER_WAY
+from client.dynamic_batching import PER_REQUEST, UNDER_WAY
 from tests.support.repository import NETWORKS
 
 
 @pytest.fixture
 def gathering(server):
     """A gathering client of `server` that has looked at the server's labels."""
-    asking = client.GatheringClassifier(server.url, timeout=30)
+    asking = client.BatchingClassifier(server.url, timeout=30)
     yield asking
     asking.close()
 
@@ -70,7 +70,7 @@ def test_a_few_at_a_time_are_asked_for_alone(gathering, scans, sent):
 def test_large_images_are_asked_for_alone(gathering, scans, sent, monkeypatch):
     gathering.classify(scans[0])
     sent.clear()
-    monkeypatch.setattr("client.gathering.SMALL", 0)
+    monkeypatch.setattr("client.dynamic_batching.SMALL", 0)
     assert all(isinstance(one, client.Prediction) for one in at_once(gathering.classify, scans))
     assert sent == [1] * len(scans)
 
@@ -94,7 +94,7 @@ def test_threads_do_not_wait_for_each_other(gathering, classifier, scans):
 
 
 def test_those_who_wait_are_told_in_time_when_the_server_hangs(server, scans):
-    impatient = client.GatheringClassifier(server.url, timeout=1.5)
+    impatient = client.BatchingClassifier(server.url, timeout=1.5)
     impatient.classify(scans[0])
     os.kill(server.pid, signal.SIGSTOP)
     try:
@@ -109,7 +109,7 @@ def test_those_who_wait_are_told_in_time_when_the_server_hangs(server, scans):
 
 
 def test_those_who_wait_are_told_when_nobody_listens(scans):
-    lost = client.GatheringClassifier("127.0.0.1:9", timeout=10)
+    lost = client.BatchingClassifier("127.0.0.1:9", timeout=10)
     lost._checked["custom"] = time.monotonic()  # so that it is the images' requests that fail
     found = at_once(lost.classify, scans)
     assert [type(one) for one in found] == [client.ServerUnavailable] * len(scans)

@@ -42,7 +42,7 @@ class Queue:
     under_way: int = 0
 
 
-class GatheringClassifier(Classifier):
+class BatchingClassifier(Classifier):
     """A Classifier for a thread with many greenlets, such as a gevent worker; threads do not wait for each other.
 
     Nothing changes until UNDER_WAY requests are under way. Images that come then wait until one of these is answered,
