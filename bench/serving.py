@@ -7,8 +7,8 @@
 Needs wrk (Debian: apt-get install wrk) and bench/requirements.txt. All serve the same untrained custom network at
 224 x 224 and get the same JPEG files: of the size and quality that those of the data set have, or large ones. In each
 round every contender is started, asked by 1, 4 and 16 connections and stopped; they take turns, since timings drift,
-and the in-process upper bound, the bare model in a loop, runs before and after our server. bfloat16 takes part where the
-processor computes it. Prints a table and writes bench/serving.json and docs/serving.png. With --scaling our server
+and the in-process upper bound, the bare model in a loop, runs before and after our server. bfloat16 takes part where
+the processor computes it. Prints a table and writes bench/serving.json and docs/serving.png. With --scaling our server
 alone, on 1 core to all of them and with one and two networks loaded: bench/scaling.json.
 """
 
