@@ -7,14 +7,14 @@ export PATH := $(BIN):$(PATH)
 
 PIP := $(BIN)/pip --quiet --disable-pip-version-check
 
-.PHONY: bench help demo test test-all coverage serve serve-published lint install lock figures clean
+.PHONY: bench help demo test test-all serve serve-published lint install lock figures clean
 
 help:
-	@echo "make demo     the whole road on phantom images: train, serve, classify (ONCE=1: stop by itself)"
+	@echo "make demo     the whole pipeline on phantom images: train, serve, classify (ONCE=1: stop by itself)"
 	@echo "make serve    Triton and the web page on what was exported last (PORT=5000)"
 	@echo "make serve-published    the same with the published network, trained on real MRI"
 	@echo "make test     all tests"
-	@echo "make test-all    the same with coverage, and half an hour of fuzzing"
+	@echo "make test-all    the same, and half an hour of fuzzing"
 	@echo "make lint     ruff and mypy"
 	@echo "make lock     requirements.txt and requirements-dev.txt anew from pyproject.toml (UPGRADE=--upgrade: newer versions)"
 	@echo "make bench    ways to train the custom network, timed in turns"
@@ -60,18 +60,14 @@ serve-published: $(VENV)/.runtime
 	PORT=$(PORT) $(BIN)/python -m serving --repository published/model_repository -- \
 		$(BIN)/gunicorn -c webapp/gunicorn.conf.py 'webapp:create_app()'
 
-# Two workers, as most tests wait or run on one core; tests/conftest.py says what stays together and in which order.
-TESTS := $(BIN)/python -m pytest -n 2 --no-loadscope-reorder
+# Two workers, as most tests wait or run on one core; tests/conftest.py says what stays together and in which order. At the
+# end branch coverage of what runs in the tests' own processes: the ten worst modules, and all together.
 test: $(VENV)/.development .venv-tf217/.ready
-	$(TESTS)
-
-# Not in `make test`: measuring costs tests that compute 40 % more processor time. The ten worst modules, and all together.
-coverage: $(VENV)/.development .venv-tf217/.ready
-	$(TESTS) --cov --cov-report=
+	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder --cov --cov-report=
 	$(BIN)/coverage report --sort=cover | sed -n '1,12p;/^TOTAL/p'
 
 # For what takes longer: fuzzes the decoder for half an hour.
-test-all: coverage
+test-all: test
 	$(BIN)/python -m tests.support.fuzz_decode --seconds 1800
 
 lint: $(VENV)/.development
