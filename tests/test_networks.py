@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from keras import layers
 
-from core import contract
 from stages.common import command
 from stages.layers import normalization
 from stages.networks import custom, registry, resnet50
@@ -41,10 +40,6 @@ def test_a_network_is_registered_under_its_name_and_trained_by_its_stage(default
         assert one.model == run.MODELS / f"{recipe.network.name}.keras"
         assert type(own) is getattr(module, one.section) and type(own) is type(getattr(defaults, one.stage))
         assert f'run.main("{one.stage}", {name}.recipe' in (PROJECT / f"stages/{one.stage}.py").read_text()
-
-
-def test_what_is_served_are_the_registered_networks():
-    assert tuple(registry.NETWORKS) == contract.NETWORKS
 
 
 def test_a_trained_network_is_loaded_with_its_own_layers(network, tmp_path, monkeypatch):
