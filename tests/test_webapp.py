@@ -370,6 +370,16 @@ def test_low_confidence_or_no_threshold_needs_a_review(dead_port, served, expect
     assert cells == [contract.CLASS_TITLES[contract.CLASSES[1]], "65.0 %", "needs review" * expected]
 
 
+def test_the_page_offers_the_samples_that_it_has(dead_port, tmp_path):
+    app = create_app({"TRITON_URL": dead_port})
+    for shown in (contract.CLASSES, contract.CLASSES[1:2]):
+        with app.test_request_context():
+            assert re.findall('data-sample=".*?/([a-z]+).png"', page.render()) == list(shown)
+        (tmp_path / "samples").mkdir(exist_ok=True)
+        (tmp_path / "samples" / f"{contract.CLASSES[1]}.png").touch()
+        app.static_folder = str(tmp_path)
+
+
 def test_tables_and_report_show_the_declared_fields(dead_port):
     answer = client.Answer.of(client.Prediction("custom", contract.HEALTHY, 0.65, dict.fromkeys(contract.CLASSES, 0.65),
                                                 tta=True), {contract.DATA_SOURCE: "<ours>"})

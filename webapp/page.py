@@ -3,9 +3,10 @@
 import datetime
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
-from flask import render_template
+from flask import current_app, render_template
 
 from client import served
 from core import contract
@@ -153,6 +154,12 @@ def interval(scores: dict[str, Any], key: str) -> str:
     return number(scores[key]) + known
 
 
+def samples() -> list[str]:
+    """Return the classes of which the page has a sample image."""
+    folder = Path(str(current_app.static_folder), "samples")
+    return [name for name in contract.CLASSES if (folder / f"{name}.png").is_file()]
+
+
 def report(picture: slices.Picture, model: str) -> dict[str, str | None]:
     """Return what a report adds to an answer: which image, which version of the network, when."""
     file = provenance(model)
@@ -188,6 +195,7 @@ def render(result: dict[str, Any] | None = None, error: Refused | None = None, m
         title=titles_of(shown),
         disclaimer=contract.DISCLAIMER,
         phantom=contract.PHANTOM,
+        samples=samples(),
         accepted=decode.ACCEPTED,
         suffixes=decode.SUFFIXES,
         endings=readers.ENDINGS,
