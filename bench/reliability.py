@@ -1,4 +1,4 @@
-"""Measures what our road does when things break: killed processes, four times the load, slow clients, hours of work.
+"""Measures what our server does when things break: killed processes, four times the load, slow clients, hours of work.
 
     python -m bench.reliability watchdog --rounds 20
     python -m bench.reliability overload --seconds 180
@@ -6,7 +6,7 @@
     python -m bench.reliability soak --seconds 1800
     python -m bench.reliability hostile --rounds 100
 
-Each starts the road as `make serve` runs it, in int8, on phantoms (see bench/serving.py), prints its figures and writes
+Each starts the server as `make serve` runs it, in int8, on phantoms (see bench/serving.py), prints its figures and writes
 them into bench/reliability.json under its name.
 """
 

@@ -398,7 +398,7 @@ def scaling(folder: Path, bodies: list[Path], rounds: int, seconds: float) -> li
 
     Returns:
         for each case cores, networks, the medians of requests_per_second, memory_mb and p50, and the processor time
-        that each part of the road takes for a request, in ms.
+        that each part takes for a request, in ms.
     """
     cores = [2**power for power in range(len(os.sched_getaffinity(0)).bit_length())]
     cases = {(count, networks): [] for count in cores for networks in (1, 2)}
