@@ -46,10 +46,10 @@ class Backend:
         return models
 
     def expected(self) -> tuple[str, ...]:
-        """Return the networks in its repository's folder, without asking it; () if the folder is unknown."""
+        """Return the networks in its repository's folder, without asking it; else those that it named last."""
         folders = self.repository.glob(f"{contract.classifier('')}*") if self.repository else ()
         names = filter(None, (contract.model(folder.name) for folder in folders))
-        return tuple(sorted(names, key=lambda name: order(name, {})))
+        return tuple(sorted(names, key=lambda name: order(name, {}))) or self._known
 
     def default(self) -> str:
         """Return the network that answers when a request names none; asks only before the first answer of models()."""
