@@ -97,7 +97,7 @@ def add_network(copy: Path) -> None:
     own = training.replace("train_resnet", "train_tiny").replace("resnet50", "tiny")
     after = LISTED.sub(lambda found: f"{found[0]}, {re.sub('resnet(50)?', 'tiny', found[0])}",
                        after.split("\nmetrics:")[0]) + "\nmetrics:" + after.split("\nmetrics:")[1]
-    pipeline.write_text(before + training + own + after.replace("train_resnet,", "train_resnet, train_tiny,", 1))
+    pipeline.write_text(before + training + own + after.replace(" train_resnet,", " train_resnet, train_tiny,", 1))
 
 
 def add_class(copy: Path) -> None:
@@ -118,7 +118,7 @@ def test_a_network_and_a_class_go_the_whole_way(tmp_path):
     add_network(copy)
     add_class(copy)
     road.run(["git", "add", "-A"], copy)
-    road.run(["dvc", "exp", "run", *road.overrides(**{"prepare.phantom_per_class": 10})], copy)
+    road.run(["dvc", "exp", "run", *road.overrides(**{"prepare.phantom_per_class": 10, "train.epochs": 1})], copy)
     scan = copy / "scan.png"
     scan.write_bytes(next((copy / "data/prepared/images").rglob("*.png")).read_bytes())
 
