@@ -6,8 +6,8 @@
     python -m bench.reliability soak --seconds 1800
     python -m bench.reliability hostile --rounds 100
 
-Each starts the server as `make serve` runs it, in int8, on phantoms (see bench/serving.py), prints its figures and writes
-them into bench/reliability.json under its name.
+Each starts the server as `make serve` runs it, in int8, on phantoms (see bench/serving.py), prints its figures and
+writes them into bench/reliability.json under its name.
 """
 
 import argparse
