@@ -56,7 +56,7 @@ def test_metrics_and_plots_diff_show_the_change(phantom_road):
     assert diff["reports/evaluate/metrics.json"]
     run(["dvc", "plots", "diff", "-o", "plots"], phantom_road)
     page = (phantom_road / "plots/index.html").read_text()
-    assert all(name in page for name in ("custom, test split", "roc.csv", "Accuracy by epoch", "confusion.png"))
+    assert all(name in page for name in ("Answers of custom", "ROC of custom", "Accuracy by epoch", "duplicates.png"))
 
 
 def test_nothing_runs_again_when_nothing_changed(phantom_road):

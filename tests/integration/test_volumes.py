@@ -117,7 +117,7 @@ def test_nothing_that_names_a_patient_is_answered_or_logged(server, capfd, tmp_p
                     assert medical.SECRET not in json.dumps(post(site, path, content, **fields)[2])
     records = [path.read_text() for path in sorted((tmp_path / "audit").iterdir()) if path.suffix == ".jsonl"]
     printed = "".join([*capfd.readouterr(), *records])
-    assert records and printed.count('"path": "/slice"') >= 8 and medical.SECRET not in printed
+    assert records and printed.count('"route": "/slice"') >= 8 and medical.SECRET not in printed
 
 
 def large_volume() -> bytes:
