@@ -23,7 +23,7 @@ from PIL import Image
 from urllib3.filepost import encode_multipart_formdata
 
 import client
-from core import contract
+from core import contract, triton_config
 from imaging import decode
 from serving.server import Server
 from tests.support import storage
@@ -140,12 +140,14 @@ def test_a_repository_may_hold_one_network_only(repository, tmp_path):
 def test_a_network_that_no_list_names_is_served_by_its_own_rank_and_title(repository, tmp_path):
     for name in (contract.PREPROCESS, "custom", contract.classifier("custom"), contract.explain("custom")):
         shutil.copytree(repository / name, tmp_path / name)
+    known = tmp_path / contract.classifier("custom")
     classifier = tmp_path / contract.classifier("vit_b16")
-    shutil.copytree(tmp_path / contract.classifier("custom"), classifier)
-    config = (classifier / "config.pbtxt").read_text().replace(contract.classifier("custom"), classifier.name)
-    facts = "".join(f'parameters {{ key: "{key}" value: {{ string_value: "{value}" }} }}\n'
-                    for key, value in ((contract.TITLE, "ViT-B/16"), (contract.RANK, "0")))
-    (classifier / "config.pbtxt").write_text(config + facts)
+    shutil.copytree(known, classifier)
+    for folder, facts in ((known, {contract.RANK: "1"}), (classifier, {contract.TITLE: "ViT-B/16", contract.RANK: "0"})):
+        config = triton_config.read(folder / triton_config.FILE)
+        config.name = folder.name
+        triton_config.set_parameters(config, facts)
+        triton_config.write(folder / triton_config.FILE, config)
     with Server(tmp_path) as half, published(half.url) as site:
         assert list(ask(site, "GET", "/health")[2]["models"].items()) == [("vit_b16", True), ("custom", True)]
         assert predict(site, encoded("L", "PNG"))[2]["model_type"] == "vit_b16"
