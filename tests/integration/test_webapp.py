@@ -143,7 +143,8 @@ def test_a_network_that_no_list_names_is_served_by_its_own_rank_and_title(reposi
     known = tmp_path / contract.classifier("custom")
     classifier = tmp_path / contract.classifier("vit_b16")
     shutil.copytree(known, classifier)
-    for folder, facts in ((known, {contract.RANK: "1"}), (classifier, {contract.TITLE: "ViT-B/16", contract.RANK: "0"})):
+    ranked = {known: {contract.RANK: "1"}, classifier: {contract.TITLE: "ViT-B/16", contract.RANK: "0"}}
+    for folder, facts in ranked.items():
         config = triton_config.read(folder / triton_config.FILE)
         config.name = folder.name
         triton_config.set_parameters(config, facts)
