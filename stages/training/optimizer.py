@@ -115,7 +115,7 @@ class CosineRate(keras.callbacks.Callback):
     def __init__(self, params: Train, first_epoch: int, steps: int):
         """Take params section `train`, the epochs that earlier phases had, and the steps of an epoch."""
         super().__init__()
-        self.params, self.first_epoch, self.steps = params, first_epoch, steps
+        self.train, self.first_epoch, self.steps = params, first_epoch, steps
 
     def on_epoch_begin(self, epoch, logs=None):
         """Note the epoch."""
@@ -123,4 +123,4 @@ class CosineRate(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch, logs=None):
         """Set the rate."""
-        self.model.optimizer.learning_rate = cosine_rate(self.epoch + batch / self.steps, self.params)
+        self.model.optimizer.learning_rate = cosine_rate(self.epoch + batch / self.steps, self.train)
