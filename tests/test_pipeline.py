@@ -6,6 +6,7 @@ import json
 import runpy
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -110,6 +111,7 @@ def test_what_serves_imports_nothing_of_training_and_core_nothing_of_ours(packag
 def test_a_stage_is_a_door_that_gets_the_params_that_dvc_yaml_lists(name, monkeypatch):
     asked = []
     monkeypatch.setattr(command, "run", lambda main, description, entries=None, *_: asked.append(entries))
+    monkeypatch.delitem(sys.modules, f"stages.{name}", raising=False)  # another test may have imported it
     runpy.run_module(f"stages.{name}", run_name="__main__")
     assert STAGES[name]["cmd"] == f"python -m stages.{name}"
     assert set(STAGES[name]["params"]) == set(asked[0] or params.classes())
