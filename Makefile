@@ -13,8 +13,8 @@ help:
 	@echo "make demo     the whole pipeline on phantom images: train, serve, classify (ONCE=1: stop by itself)"
 	@echo "make serve    Triton and the web page on what was exported last (PORT=5000)"
 	@echo "make serve-published    the same with the published network, trained on real MRI"
-	@echo "make test     all tests"
-	@echo "make test-all    the same, and half an hour of fuzzing"
+	@echo "make test     the tests, but for the slowest"
+	@echo "make test-all    all tests, and half an hour of fuzzing"
 	@echo "make lint     ruff and mypy"
 	@echo "make lock     requirements.txt and requirements-dev.txt anew from pyproject.toml (UPGRADE=--upgrade: newer versions)"
 	@echo "make bench    ways to train the custom network, timed in turns"
@@ -66,8 +66,9 @@ test: $(VENV)/.development .venv-tf217/.ready
 	$(BIN)/python -m pytest -n 2 --no-loadscope-reorder --cov --cov-report=
 	$(BIN)/coverage report --sort=cover | sed -n '1,12p;/^TOTAL/p'
 
-# For what takes longer: fuzzes the decoder for half an hour.
+# For what takes longer than CI may: tests marked slow, and the decoder fuzzed for half an hour.
 test-all: test
+	$(BIN)/python -m pytest -m slow
 	$(BIN)/python -m tests.support.fuzz_decode --seconds 1800
 
 lint: $(VENV)/.development

@@ -134,15 +134,15 @@ def test_folders_are_not_searched_for_volumes(tmp_path):
 
 
 def imported(tree: ast.Module) -> set[str]:
-    """Return the modules of imaging that a module imports, wherever in it, and those that it names in a text."""
+    """Return the modules of imaging that a module imports, wherever in it, or names as f"{__package__}.x"."""
     names = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             names |= {one.name for one in node.names}
         elif isinstance(node, ast.ImportFrom):
             names |= {node.module, *(f"{node.module}.{one.name}" for one in node.names)}
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
-            names.add(node.value)
+        elif isinstance(node, ast.JoinedStr):
+            names.add(ast.unparse(node)[2:-1].replace("{__package__}", "imaging"))
     modules = {f"imaging.{path.stem}" for path in IMAGING.glob("*.py")}
     return {name.removeprefix("imaging.") for name in names & modules}
 

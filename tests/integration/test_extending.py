@@ -6,6 +6,8 @@ import re
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support import road
 
 FIELD = '''    familiarity: Annotated[Probability | None, Column("Familiarity", "percent")] = Field(
@@ -61,6 +63,8 @@ LISTED = re.compile(r"(models|reports|reports/evaluate)/(?:train_)?resnet(?:50)?
 SERVE = """
 import json, sys
 from pathlib import Path
+
+import pytest
 from serving.server import Server
 with Server(Path("model_repository")) as server:
     sys.argv[1:1] = [server.url]
@@ -69,6 +73,8 @@ with Server(Path("model_repository")) as server:
 ASK = """
 import io, json, sys
 from pathlib import Path
+
+import pytest
 from webapp import create_app
 url, scan, folder = sys.argv[1:]
 web = create_app({"TRITON_URL": url, "AUDIT_LOG": folder}).test_client()
@@ -113,6 +119,7 @@ def add_class(copy: Path) -> None:
         (copy / name).write_text(text.replace(old, new))
 
 
+@pytest.mark.slow
 def test_a_network_and_a_class_go_the_whole_way(tmp_path):
     copy = road.clone(tmp_path / "copy")
     add_network(copy)

@@ -1,4 +1,4 @@
-"""Two minutes of fuzzing the decoder; tests/support/fuzz_decode.py runs longer by hand."""
+"""Three quarters of a minute of fuzzing the decoder; `make test-all` does half an hour."""
 
 import re
 import subprocess
@@ -19,11 +19,11 @@ def fuzz(*options: str) -> subprocess.CompletedProcess:
 
 
 def test_no_bytes_get_past_the_decoder():
-    done = fuzz("--seconds", "120")
+    done = fuzz("--seconds", "45")
     assert done.returncode == 0, done.stderr[-3000:]
-    assert int(re.search(r"number_of_executed_units: (\d+)", done.stderr)[1]) > 20_000
+    assert int(re.search(r"number_of_executed_units: (\d+)", done.stderr)[1]) > 1_000
 
 
 def test_the_fuzzer_finds_what_pillow_alone_lets_through():
-    done = fuzz("--seconds", "60", "--unguarded")
+    done = fuzz("--seconds", "30", "--unguarded")
     assert done.returncode != 0 and "Uncaught Python exception" in done.stdout + done.stderr

@@ -38,7 +38,7 @@ def seeds(folder: Path) -> None:
     for reader, mode in itertools.product(readers.IMAGE_READERS, MODES):
         buffer = io.BytesIO()
         picture = Image.fromarray((100 * x + y).astype(np.uint16)) if mode == "I;16" else grey.convert(mode)
-        with contextlib.suppress(OSError):  # not every format has every mode
+        with contextlib.suppress(OSError, ValueError):  # not every format has every mode
             picture.save(buffer, reader.name)
             (folder / f"{reader.name}-{mode.replace(';', '')}").write_bytes(buffer.getvalue())
     deep = (100 * x + y).astype(np.uint16)[:16, :16]
