@@ -8,6 +8,7 @@ by their digest, and one manifest for each split; reports/prepare/ says what the
 shows the least similar images that were joined. A second for 200 images.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -55,8 +56,8 @@ def main(params: Params) -> None:
     with files.replacing(dataset.FOLDER) as new:
         scans = reading.read_sources(own, new / "images")
         groups = grouping.group(scans, own)
-        rows = [row.in_group(int(number)) for row, number in
-                zip([row for one in scans for row in one.rows], groups.final, strict=True)]
+        rows = [replace(row, group=int(number), picture=int(picture)) for row, number, picture in
+                zip([row for one in scans for row in one.rows], groups.final, groups.copies, strict=True)]
         splits = splitting.split(rows, np.arange(len(rows)) >= len(scans[0].rows), own)
         write_data(new, splits, scans)
     summary = report.report(splits, groups, own) | {

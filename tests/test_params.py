@@ -47,8 +47,8 @@ def test_learning_rate_is_a_float_however_it_is_written(tmp_path, written, value
     ("  test_fraction: 0.2\n", "", "Expected prepare.test_fraction in params.yaml"),
     ("prepare:\n", "prepare: [\n", "not valid YAML"),
     ("  image_size: 224", "  image_size: 8", "prepare.image_size between 32 and 1024"),
-    ("  group_by: runs", "  group_by: patients", "group_by to be one of runs, duplicates. Received: 'patients'"),
-    ("  group_by: runs", "  group_by: 1", "group_by to be one of runs, duplicates. Received: 1"),
+    ("  group_by: patients", "  group_by: people", "one of patients, runs, duplicates. Received: 'people'"),
+    ("  group_by: patients", "  group_by: 1", "group_by to be one of patients, runs, duplicates. Received: 1"),
     ("  source: phantom", "  source: 1", "type str for prepare.source. Received: 1"),
     ("  run_similarity: 0.8", "  run_similarity: 0.4", "prepare.run_similarity between 0.5 and 1"),
 ])

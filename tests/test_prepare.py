@@ -168,7 +168,7 @@ def test_a_planted_border_shows_in_the_source_probe(params, tmp_path):
 
 def test_the_probe_does_not_see_the_test_split(params):
     scans = reading.read_sources(params.prepare, Path("images"))
-    splits = splitting.split([row.in_group(index) for index, row in enumerate(scans[0].rows)], np.zeros(24, bool),
+    splits = splitting.split([replace(row, group=index) for index, row in enumerate(scans[0].rows)], np.zeros(24, bool),
                            params.prepare)
     assert report.source_probe(splits, scans[0]) == report.source_probe(splits | {"test": []}, scans[0])
 

@@ -5,7 +5,7 @@ Images are decoded once, by the function that serving uses, and kept as uint8.
 
 import csv
 import json
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 import numpy as np
@@ -22,17 +22,23 @@ REPORT = Path("reports/prepare/data.json")
 
 @dataclass(frozen=True)
 class Row:
-    """One image of a manifest: its file in FOLDER, label, duplicate group, SHA-256 digest, and where it came from."""
+    """One image of a manifest.
+
+    Its file in FOLDER; its label; the group that no split cuts; the SHA-256 digest of its canonical bytes; the file
+    that it came from, as folder/name; the picture that it shows, which copies in any orientation share, -1 before these
+    are looked for; its patient as kind-number, never an id, "" where none is known; and the origin of the file, such as
+    a public set's name, "" where that is not known.
+    """
 
     path: str
     label: str
     group: int
     digest: str
     source: str
+    picture: int = -1
+    patient: str = ""
+    origin: str = ""
 
-    def in_group(self, group: int) -> "Row":
-        """Return the same row as a member of another group."""
-        return replace(self, group=group)
 
 
 def write_manifest(path: Path, rows: list[Row]) -> None:
@@ -50,7 +56,7 @@ def read_manifest(split: str, folder: Path = FOLDER) -> list[Row]:
         FileNotFoundError: `prepare` has not run.
     """
     with (folder / f"{split}.csv").open(newline="", encoding="utf-8") as file:
-        return [Row(line["path"], line["label"], int(line["group"]), line["digest"], line["source"])
+        return [Row(**line | {"group": int(line["group"]), "picture": int(line["picture"])})
                 for line in csv.DictReader(file)]
 
 

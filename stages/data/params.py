@@ -11,11 +11,14 @@ class Prepare:
 
     source: Text
     test_source: Text | None
+    hold_out_source: Text | None
+    patients: Text | None
+    label_conflicts: Literal["original", "keep", "drop"]
     image_size: Annotated[Whole, within(32, 1024)]
     test_fraction: Annotated[Number, within(0.01, 0.9)]
     validation_fraction: Annotated[Number, within(0.01, 0.9)]
     max_bad_fraction: Annotated[Number, within(0, 1)]
-    group_by: Literal["runs", "duplicates"]
+    group_by: Literal["patients", "runs", "duplicates"]
     duplicate_similarity: Annotated[Number, within(0.5, 1)]
     run_similarity: Annotated[Number, within(0.5, 1)]
     max_per_class: Annotated[Whole, within(1, 10**9)] | None

@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from stages.common.sections import Flag, Number, Whole, section, within
+from stages.common.sections import Flag, Number, Text, Whole, section, within
 
 
 @section
@@ -13,4 +13,7 @@ class Evaluate:
     average_flip: Flag
     bootstrap: Annotated[Whole, within(0, 100_000)]
     accepted_error: Annotated[Number, within(0, 1)]
+    prevalence: Annotated[Number, within(0, 1)]
+    external: list[Text]
+    boxes: Text | None
     seed: Annotated[Whole, within(0, 2**31 - 1)]
