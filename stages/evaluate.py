@@ -8,8 +8,9 @@ the temperature, as served, with 95 % intervals. Writes reports/evaluate: metric
 network predictions, curves and diagrams; data/shown/evaluate, its errors as images; and MODEL_CARD.md. About a minute
 for 1,000 images.
 
-When prepare.test_source was given, `as_published` scores its images together with those that duplicate training
-images: what others report on that test set. Beside the clean score it shows how much of that may be memory.
+When prepare.test_source was given, its images are scored three times, side by side: those that are new in picture and
+patient; `without_copies`, together with other pictures of training patients; and `as_published`, with copies of
+training pictures as well, which is what others report on that test set. What the latter gain may be memory.
 """
 
 from pathlib import Path
@@ -53,7 +54,7 @@ def write_network(name: str, source: str, images: dataset.Images, given: dict[st
     if name in NETWORKS:
         history = reports.table(Path("reports") / NETWORKS[name].stage / "history.csv")
         diagrams.learning_curves(history, f"{name}, training ({source})", folder / "learning_curves.png")
-    return decision, result, tables.report(name, source, test.labels, probabilities, decision, result)
+    return decision, result, tables.report(name, source, decision, result, params.prevalence)
 
 
 def main(params: Params) -> None:
@@ -63,13 +64,13 @@ def main(params: Params) -> None:
     networks = {name: network.load() for name, network in NETWORKS.items()}
     given = {name: answers.answered(network, splits, params.evaluate) for name, network in networks.items()}
     given[contract.ENSEMBLE] = answers.ensemble(list(given.values()))
-    result = {"data_source": data["source"], "images": len(rows), "groups": len({row.group for row in rows}),
-              "resamples": params.evaluate.bootstrap}
+    result = {"data_source": data["source"], **answers.counts(rows), "resamples": params.evaluate.bootstrap,
+              "prevalence": params.evaluate.prevalence}
     decisions, texts = {}, []
     for name, own in given.items():
         decisions[name], result[name], text = write_network(name, data["source"], images, own, params.evaluate)
         texts.append(text)
-        print(tables.summary(name, result[name], decisions[name]))
+        print(tables.summary(name, decisions[name], result[name], params.evaluate.prevalence))
     if data["source"] == contract.PHANTOM:
         for name, network in networks.items():
             result[name]["pointing_game"] = pointing.game(network, params.prepare.image_size,

@@ -30,6 +30,16 @@ def test_the_right_temperature_removes_the_calibration_error():
     assert before > 0.1 and after < 0.02
 
 
+def test_copies_change_neither_temperature_nor_threshold_when_they_share_a_vote():
+    labels, probabilities = planted(1.7, 500)
+    times = np.where(np.arange(500) % 2, 1, 5)
+    copies = np.repeat(np.arange(500), times)
+    alone = calibration.decide(labels, probabilities, 0.1)
+    voted = calibration.decide(labels[copies], probabilities[copies], 0.1, np.repeat(1 / times, times))
+    assert voted == pytest.approx(alone, rel=1e-4)
+    assert calibration.decide(labels[copies], probabilities[copies], 0.1)["temperature"] != alone["temperature"]
+
+
 def test_a_useless_network_gets_the_highest_temperature():
     sure_and_wrong = np.tile([0.97, 0.01, 0.01, 0.01], (40, 1))
     assert calibration.fit_temperature(np.full(40, 1), sure_and_wrong) == pytest.approx(calibration.HIGHEST, rel=1e-3)

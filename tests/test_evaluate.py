@@ -11,6 +11,7 @@ import pytest
 
 from core import contract, files
 from stages import evaluate, prepare
+from stages.common import command
 from stages.data import dataset
 from stages.networks.registry import NETWORKS
 from stages.reporting import card, diagrams, tables
@@ -148,7 +149,38 @@ def test_without_duplicates_or_bootstrap_there_is_neither(copy, tiny, capsys):
     assert "as_published" not in one and "intervals" not in one
     assert "No intervals were computed" in evaluate.CARD.read_text()
     printed = capsys.readouterr().out
+    assert printed.startswith(f"custom, tumour or not: sensitivity {one['tumour']['sensitivity']:.3f}, specificity")
     assert f"custom: accuracy {one['accuracy']:.3f}, macro F1" in printed and "MODEL_CARD.md." in printed
+
+
+def test_tumour_or_not_comes_first(workplace, results):
+    missed = intervals.shown(results["custom"], "missed", "tumour")
+    first, card_text = (workplace / "reports/evaluate/report.txt").read_text().splitlines()[0], evaluate.CARD.name
+    assert first.startswith("custom, tumour or not: ") and f"tumours called notumor {missed}" in first
+    table = (workplace / card_text).read_text().split("\n|")
+    assert table[1].startswith("  | custom") and table[3].startswith(" sensitivity |") and missed in table[5]
+
+
+def test_a_published_test_set_of_few_new_patients_is_scored_in_three_steps(copy, tiny):
+    """None of the new ones has a glioma: its recall has no value, and macro scores are those of the other classes."""
+    rows = [row for row in dataset.read_manifest("test") if row.label != "glioma"]
+    dataset.write_manifest(dataset.FOLDER / "test.csv", rows)
+    dataset.write_manifest(dataset.FOLDER / "test_patients.csv", dataset.read_manifest("train")[4:7])
+    evaluate.main(replace(tiny, evaluate=replace(tiny.evaluate, bootstrap=20)))
+    one = json.loads(reports.SCORES.read_text())["custom"]
+    counted = [sum(values["images"] for values in part["classes"].values())
+               for part in (one, one["without_copies"], one["as_published"])]
+    assert np.diff(counted).tolist() == [3, 4]
+    assert "clean: new pictures and patients | without copies of training pictures |" in evaluate.CARD.read_text()
+    assert one["classes"]["glioma"]["recall"] is None and one["intervals"]["classes"]["glioma"]["recall"] is None
+    assert 0 <= one["macro_f1"] <= 1 and ",," in (copy / "reports/evaluate/custom/roc.csv").read_text()
+
+
+def test_an_empty_test_split_is_an_error_in_words(copy, tiny, capsys):
+    dataset.write_manifest(dataset.FOLDER / "test.csv", [])
+    with pytest.raises(command.StageError, match="none; 0 in test, 4 in test_duplicates.*prepare.test_source"):
+        evaluate.main(tiny)
+    assert capsys.readouterr().out == ""
 
 
 def test_figures_and_tables_are_written(workplace):
@@ -216,6 +248,9 @@ def test_the_card_warns_of_phantoms_only_when_they_are(workplace):
     real = facts | {"data": facts["data"] | {"source": "dataset/Training"}}
     assert "say nothing about patients" in card.card(**facts)
     assert "phantom" not in card.card(**real) and "The ids of the patients are lost" in card.card(**real)
+    known = real | {"results": facts["results"] | {"patients": 7, "picture_groups": 2}}
+    text = card.card(**known)
+    assert "ids of the patients are lost" not in text and "7 patients and 2 picture groups" in text
 
 
 def test_the_card_shows_the_source_probe_when_there_is_one(workplace):

@@ -56,6 +56,14 @@ def test_a_score_without_value_does_not_count():
         "none": None}
 
 
+def test_nothing_but_hits_leave_doubt_by_the_number_of_patients():
+    found = intervals.of_shares({"missed": 0.0, "ece": 0.25, "area": 1.0, "none": None},
+                                {"missed": (0.0, 0.0), "ece": (0.2, 0.3), "area": (1.0, 1.0), "none": None},
+                                {"missed": 3})
+    assert found == {"missed": (0.0, pytest.approx(0.7076, abs=1e-4)), "ece": (0.2, 0.3), "area": None, "none": None}
+    assert intervals.exact(1.0, 75) == (pytest.approx(0.952, abs=1e-3), 1.0)
+
+
 def test_scores_are_shown_with_their_interval():
     assert intervals.shown({"accuracy": 0.9, "intervals": {"accuracy": [0.8561, 0.9394]}}, "accuracy") == (
         "0.900 (0.856-0.939)")

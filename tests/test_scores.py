@@ -7,7 +7,7 @@ from sklearn import metrics
 from core import contract
 from stages.data.dataset import Row
 from stages.reporting import tables
-from stages.scoring import scores
+from stages.scoring import answers, scores
 
 LABELS = np.array([0, 0, 1, 1, 2, 2, 3, 3])
 PREDICTED = np.array([0, 1, 1, 1, 2, 2, 3, 0])
@@ -104,6 +104,64 @@ def test_roc_curves_rise_from_left_to_right():
     assert axis[0] == 0 and axis[-1] == 1 and set(curves) == set(contract.CLASSES)
     assert all((np.diff(curve) >= 0).all() and curve[-1] == 1 for curve in curves.values())
     assert curves["notumor"].min() == 1
+
+
+def test_a_class_without_images_has_no_value_and_is_left_out_of_macro_scores():
+    some = LABELS < 2
+    result = scores.scores(LABELS[some], PROBABILITIES[some])
+    assert result["macro_f1"] == pytest.approx((2 / 3 + 4 / 5) / 2) and result["balanced_accuracy"] == 0.75
+    absent = result["classes"]["pituitary"]
+    assert absent == dict.fromkeys(("precision", "recall", "f1", "roc_auc", "pr_auc")) | {"specificity": 1, "images": 0}
+    _, curves = scores.roc_curves(LABELS[some], PROBABILITIES[some])
+    assert np.isnan(curves["pituitary"]).all() and not np.isnan(curves["glioma"]).any()
+    alone = scores.scores(LABELS[:2], PROBABILITIES[:2])
+    assert alone["accuracy"] == 0.5 and alone["macro_f1"] is None and alone["classes"]["glioma"]["specificity"] is None
+
+
+def test_tumour_or_not_by_hand():
+    """Of four tumours, one of unknown type, one is missed; of three others one is called a tumour."""
+    healthy = np.array([0.1, 0.45, 0.2, 0.7, 0.6, 0.8, 0.4])
+    rest = (1 - healthy)[:, None] * np.array([0.8, 0.1, 0.1])
+    probabilities = np.insert(rest, scores.HEALTHY, healthy, axis=1)
+    labels = np.array([0, scores.UNKNOWN, 1, 3, *[scores.HEALTHY] * 3])
+    result = scores.first(scores.tumour(labels, probabilities, np.ones((1, 7)), 0.1))
+    assert (result["sensitivity"], result["missed"], result["specificity"]) == pytest.approx((1 / 2, 1 / 2, 2 / 3))
+    assert result["balanced_accuracy"] == pytest.approx((1 / 2 + 2 / 3) / 2)
+    assert result["positive_predictive_value"] == pytest.approx(0.05 / (0.05 + 0.3))
+    assert result["negative_predictive_value"] == pytest.approx(0.6 / (0.6 + 0.05))
+    assert result["roc_auc"] == pytest.approx(9 / 12)
+
+
+def test_tumour_or_not_has_no_value_where_a_side_is_missing():
+    result = scores.first(scores.tumour(LABELS[:2], PROBABILITIES[:2], np.ones((1, 2)), 0.1))
+    undefined = {name for name, value in result.items() if value is None}
+    assert undefined == {"specificity", "balanced_accuracy", "positive_predictive_value", "negative_predictive_value",
+                         "roc_auc"}
+
+
+def test_a_probability_of_a_tumour_that_comes_true_as_often_has_no_calibration_error():
+    probability = np.array([0.25] * 4 + [0.75] * 4)
+    outcome = np.array([True, False, False, False, True, True, True, False])
+    assert scores.binned_gap(outcome, probability, np.ones((1, 8))) == [0]
+    assert scores.binned_gap(~outcome, probability, np.ones((1, 8))) == [0.5]
+
+
+def test_copies_of_one_picture_have_one_vote():
+    rows = [Row("", "glioma", 0, "", "", picture=picture) for picture in (4, 4, 4, 4, 7, -1, -1)]
+    given = answers.Answers(rows, LABELS[:7], PROBABILITIES[:7])
+    assert given.votes.tolist() == [0.25] * 4 + [1] * 3
+    assert answers.counts(rows) == {"images": 7, "pictures": 4, "groups": 1, "patients": 0, "picture_groups": 1}
+    copies, alone = LABELS[[0, 1, 1, 2]], scores.scores(LABELS[:3], PROBABILITIES[:3])
+    voted = scores.scores(copies, PROBABILITIES[[0, 1, 1, 2]], np.array([1, 0.5, 0.5, 1]))
+    assert {key: one for key, one in voted.items() if key != "classes"} == pytest.approx(
+        {key: one for key, one in alone.items() if key != "classes"}, nan_ok=True)
+
+
+def test_patients_are_only_those_that_are_known():
+    rows = [Row("", "glioma", group, "", "", patient=patient) for group, patient in
+            ((0, "figshare-1"), (0, ""), (1, "figshare-2"), (2, ""), (2, ""))]
+    assert tables.people(answers.counts(rows)) == "2 patients and 1 picture group"
+    assert tables.people(answers.counts(rows[:3])) == "2 patients"
 
 
 def test_predictions_name_no_source_file():

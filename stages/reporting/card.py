@@ -11,6 +11,7 @@ from pathlib import Path
 import jinja2
 
 from core import contract
+from stages.reporting import tables
 from stages.scoring import intervals
 
 OVERALL = {
@@ -21,6 +22,7 @@ OVERALL = {
     "aurc": "area under risk-coverage (lower is better)"}
 PER_CLASS = {"precision": "precision", "recall": "recall (sensitivity)", "specificity": "specificity", "f1": "F1",
              "roc_auc": "ROC-AUC", "pr_auc": "PR-AUC"}
+PUBLISHED = {"without_copies": "without copies of training pictures", "as_published": "as published"}
 PROBE = {"accuracy": "accuracy of the baseline", "majority_accuracy": "accuracy of the most frequent class",
          "macro_f1": "macro F1", "notumor_roc_auc": "ROC-AUC of notumor against the rest"}
 TRAINING = {"parameters": "parameters", "weights": "weights at the start", "precision": "precision",
@@ -46,6 +48,7 @@ def card(data: dict, runs: dict[str, dict], results: dict, decisions: dict[str, 
         flipped=[name for name, one in decisions.items() if one.get("average_flip")],
         is_phantom=data["source"] == contract.PHANTOM, classes=list(contract.CLASSES), ensemble=contract.ENSEMBLE,
         disclaimer=contract.DISCLAIMER, overall=OVERALL, per_class=PER_CLASS,
+        tumour=tables.TUMOUR, people=tables.people, published=PUBLISHED,
         head=head, row=row, shown=shown, picked=lambda values, keys: [values[key] for key in keys],
         number=lambda value: intervals.text(value, None))
 
@@ -62,10 +65,7 @@ def head(cells: list) -> str:
 
 def shown(scores: dict, keys: Iterable[str], *path: str) -> list[str]:
     """Return scores, found in nested dicts by a path of keys, as texts with their intervals if there are any."""
-    values, ranges = scores, scores.get(intervals.NAME, {})
-    for step in path:
-        values, ranges = values[step], ranges.get(step, {})
-    return [intervals.text(values[key], ranges.get(key)) for key in keys]
+    return [intervals.shown(scores, key, *path) for key in keys]
 
 
 def probe(data: dict) -> dict[str, float]:

@@ -36,19 +36,21 @@ def confusion(counts: np.ndarray, title: str, path: Path) -> None:
     figures.save(figure, path)
 
 
-def roc(axis: np.ndarray, curves: dict[str, np.ndarray], areas: dict[str, float], title: str, path: Path) -> None:
+def roc(axis: np.ndarray, curves: dict[str, np.ndarray], areas: dict[str, float | None], title: str,
+        path: Path) -> None:
     """Draw one-vs-rest ROC curves.
 
     Args:
         axis: float [points], false positive rates.
         curves: true positive rates float [points] for each class.
-        areas: area under the curve for each class.
+        areas: area under the curve for each class; one with None is left out.
         title: names the network and the data.
         path: the PNG file to write.
     """
     figure, axes = plt.subplots(figsize=(5.6, 4.8), layout="constrained")
-    for label, curve in curves.items():
-        axes.plot(axis, curve, label=f"{label} (area {areas[label]:.3f})")
+    for label, area in areas.items():
+        if area is not None:
+            axes.plot(axis, curves[label], label=f"{label} (area {area:.3f})")
     axes.plot([0, 1], [0, 1], color="grey", linestyle=":", label="chance")
     axes.set(xlabel="false positive rate (1 - specificity)", ylabel="true positive rate (recall)", title=title,
              xlim=(-0.01, 1.01), ylim=(-0.01, 1.01))
@@ -133,16 +135,16 @@ def write(folder: Path, title: str, given: answers.Answers, probabilities: np.nd
         probabilities: float [n, K], these after the temperature.
         result: the scores, see answers.decided.
     """
-    labels = given.labels
-    axis, curves = scores.roc_curves(labels, probabilities)
+    labels, votes = given.labels, given.votes
+    axis, curves = scores.roc_curves(labels, probabilities, votes)
     confusion(scores.confusion(labels, probabilities), title, folder / "confusion.png")
     areas = {label: values["roc_auc"] for label, values in result["classes"].items()}
     roc(axis, curves, areas, title, folder / "roc.png")
-    panels = {f"before temperature, ECE {result['uncalibrated']['ece']:.3f}": scores.reliability(labels, given.raw),
-              f"after temperature, ECE {result['ece']:.3f}": scores.reliability(labels, probabilities)}
-    reliability(panels, title, folder / "reliability.png")
-    risk = calibration.risk_coverage(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels,
-                                     np.ones((1, len(labels))))
+    panels = {f"before temperature, ECE {result['uncalibrated']['ece']:.3f}": given.raw,
+              f"after temperature, ECE {result['ece']:.3f}": probabilities}
+    reliability({name: scores.reliability(labels, one, votes) for name, one in panels.items()}, title,
+                folder / "reliability.png")
+    risk = calibration.risk_coverage(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels, votes[None])
     risk_coverage(risk["coverage"][0], risk["risk"][0], result["review"], f"{title}, AURC {result['aurc']:.3f}",
                   folder / "risk_coverage.png")
 

@@ -28,9 +28,9 @@ def predictions_csv(rows: list[dataset.Row], probabilities: np.ndarray) -> str:
 
 
 def columns_csv(columns: dict[str, np.ndarray], digits: int = 4) -> str:
-    """Return arrays of equal length as the columns of a CSV, floats with so many digits."""
-    texts = [[f"{value:.{digits}f}" if isinstance(value, float) else str(value) for value in values.tolist()]
-             for values in columns.values()]
+    """Return arrays of equal length as the columns of a CSV, floats with so many digits; an empty cell for NaN."""
+    texts = [["" if value != value else f"{value:.{digits}f}" if isinstance(value, float) else str(value)
+              for value in values.tolist()] for values in columns.values()]
     lines = [",".join(line) for line in [list(columns), *zip(*texts, strict=True)]]
     return "\n".join(lines) + "\n"
 
@@ -43,11 +43,11 @@ def write(folder: Path, answers: Answers, probabilities: np.ndarray) -> None:
         answers: to the test split.
         probabilities: float [n, K], these after the temperature.
     """
-    labels, confidence = answers.labels, probabilities.max(axis=1)
-    axis, curves = scores.roc_curves(labels, probabilities)
-    bins = scores.reliability(labels, probabilities)
+    labels, confidence, votes = answers.labels, probabilities.max(axis=1), answers.votes
+    axis, curves = scores.roc_curves(labels, probabilities, votes)
+    bins = scores.reliability(labels, probabilities, votes)
     filled = bins["images"] > 0
-    risk = calibration.risk_coverage(confidence, probabilities.argmax(axis=1) == labels, np.ones((1, len(labels))))
+    risk = calibration.risk_coverage(confidence, probabilities.argmax(axis=1) == labels, votes[None])
     files.write_text(folder / reports.PREDICTIONS, predictions_csv(answers.rows, probabilities))
     files.write_text(folder / "roc.csv", columns_csv({"fpr": axis, **curves}))
     files.write_text(folder / reports.RELIABILITY, columns_csv({key: one[filled] for key, one in bins.items()}))
@@ -55,14 +55,47 @@ def write(folder: Path, answers: Answers, probabilities: np.ndarray) -> None:
         {"coverage": risk["coverage"][0], "risk": risk["risk"][0], "threshold": risk["threshold"]}, 6))
 
 
+COLUMNS = {"without_copies": "with training patients", "as_published": "as published, with copies",
+           "tta": "averaged with mirror images"}
+"""Titles of what stands beside the test split's scores."""
+TUMOUR = {"sensitivity": "sensitivity", "specificity": "specificity", "missed": "tumours called notumor",
+          "balanced_accuracy": "balanced accuracy", "roc_auc": "ROC-AUC",
+          "positive_predictive_value": "positive predictive value",
+          "negative_predictive_value": "negative predictive value"}
+"""The scores of tumour or not that people see, and their titles; the last two hold at evaluate.prevalence."""
+
+
+def tumour_text(name: str, result: dict, prevalence: float) -> str:
+    """Return what a network's answers to "tumour or not" are worth, as one sentence."""
+    own = [f"{title} {intervals.shown(result, key, 'tumour')}" for key, title in TUMOUR.items()]
+    return (f"{name}, tumour or not: {', '.join(own[:-2])}; where {prevalence:.1%} have a tumour, "
+            f"{' and '.join(own[-2:])}.")
+
+
+def people(counts: dict[str, int]) -> str:
+    """Return who or what an interval draws, `168 patients and 41 picture groups`; see answers.counts.
+
+    Only those are called patients that are known to be.
+    """
+    kinds = {"patients": counts["patients"], "picture groups": counts["picture_groups"]}
+    return " and ".join(f"{number:,} {name if number > 1 else name[:-1]}" for name, number in kinds.items() if number)
+
+
+def classes_text(classes: dict[str, dict]) -> str:
+    """Return each class's scores as lines of text, by class what scores.scores returns; a dash for what has no value.
+    """
+    names = ("precision", "recall", "specificity", "f1")
+    lines = [f"{'':14}" + "".join(f"{name:>13}" for name in (*names, "images"))]
+    lines += [f"{label:14}" + "".join(f"{intervals.text(one[name], None):>13}" for name in names)
+              + f"{one['images']:>13}" for label, one in classes.items()]
+    return "\n".join(lines) + "\n"
+
+
 def comparison(result: dict) -> str:
     """Return the overall scores as lines of text, the clean ones beside those as published if there are any."""
-    names = [name for name, value in result.items() if isinstance(value, float) and name != "temperature"]
-    columns = {"test, no duplicates of training": result}
-    if "as_published" in result:
-        columns["as published, with duplicates"] = result["as_published"]
-    if "tta" in result:
-        columns["averaged with mirror images"] = result["tta"]
+    names = [name for name, value in result.items() if isinstance(value, float | None) and name != "temperature"]
+    columns = {"test, new pictures and patients": result}
+    columns |= {title: result[name] for name, title in COLUMNS.items() if name in result}
     lines = [f"{'95 % interval in brackets':26}" + "".join(f"{title:34}" for title in columns)]
     lines += [f"{name:26}" + "".join(f"{intervals.shown(one, name):34}" for one in columns.values()) for name in names]
     return "\n".join(line.rstrip() for line in lines) + "\n"
@@ -79,19 +112,19 @@ def decision_text(decision: dict) -> str:
                     f"{decision['validation_error_of_accepted']:.1%} of these wrong.\n")
 
 
-def report(name: str, source: str, labels: np.ndarray, probabilities: np.ndarray, decision: dict, result: dict) -> str:
-    """Return a network's part of the text report.
+def report(name: str, source: str, decision: dict, result: dict, prevalence: float) -> str:
+    """Return a network's part of the text report: tumour or not first.
 
     Args:
-        name: the network's. source: what the data are called. labels: int [n] of the test split.
-        probabilities: float [n, K], after the temperature. decision, result: see answers.decided.
+        name: the network's. source: what the data are called. decision, result: see answers.decided.
+        prevalence: see scores.tumour.
     """
-    return (f"{name}, trained and tested on: {source}\n\n{scores.text_report(labels, probabilities)}\n"
-            f"{comparison(result)}\n{decision_text(decision)}")
+    return (f"{tumour_text(name, result, prevalence)}\n\n{name}, trained and tested on: {source}\n\n"
+            f"{classes_text(result['classes'])}\n{comparison(result)}\n{decision_text(decision)}")
 
 
-def summary(name: str, result: dict, decision: dict) -> str:
-    """Return a network's scores as one sentence."""
+def summary(name: str, decision: dict, result: dict, prevalence: float) -> str:
+    """Return a network's scores as two lines: tumour or not, then which class."""
     shown = ", ".join(f"{title} {intervals.shown(result, key)}" for key, title in
                       (("accuracy", "accuracy"), ("macro_f1", "macro F1"), ("ece", "calibration error")))
-    return f"{name}: {shown}. {decision_text(decision)}".rstrip()
+    return f"{tumour_text(name, result, prevalence)}\n{name}: {shown}. {decision_text(decision)}".rstrip()

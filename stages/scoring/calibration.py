@@ -2,7 +2,7 @@
 
 Temperature and threshold are chosen on the validation split and judged on the test split. The validation split also
 chose the networks' epochs, so that it flatters them a little: what the threshold really lets through is the test's
-`error_of_accepted`.
+`error_of_accepted`. Copies of one picture have one vote together in both (answers.Answers.votes).
 """
 
 import numpy as np
@@ -28,18 +28,19 @@ def with_temperature(probabilities: np.ndarray, temperature: float) -> np.ndarra
     return special.softmax(np.log(np.maximum(probabilities.astype(np.float64), answer.TINIEST)) / temperature, axis=1)
 
 
-def fit_temperature(labels: np.ndarray, probabilities: np.ndarray) -> float:
+def fit_temperature(labels: np.ndarray, probabilities: np.ndarray, votes: np.ndarray | None = None) -> float:
     """Return the temperature in [LOWEST, HIGHEST] of the lowest negative log-likelihood, rounded to DIGITS.
 
     Args:
         labels: int [n] of the validation split.
         probabilities: float [n, K] of the network.
+        votes: float [n], how much each image counts; 1 unless given.
     """
-    once = np.ones((1, len(labels)))
+    weights = scores.one_row(len(labels), votes)
 
     def loss(log_temperature: float) -> float:
         calibrated = with_temperature(probabilities, np.exp(log_temperature))
-        return scores.probabilistic(labels, calibrated, once)["nll"][0]
+        return scores.probabilistic(labels, calibrated, weights)["nll"][0]
 
     best = optimize.minimize_scalar(loss, bounds=np.log([LOWEST, HIGHEST]), method="bounded",
                                     options={"xatol": 1e-7})
@@ -74,7 +75,8 @@ def area_under_risk(curve: dict[str, np.ndarray]) -> np.ndarray:
     return (np.diff(curve["coverage"], prepend=0.0, axis=1) * curve["risk"]).sum(axis=1)
 
 
-def review_threshold(confidence: np.ndarray, correct: np.ndarray, accepted_error: float) -> tuple[float, bool]:
+def review_threshold(confidence: np.ndarray, correct: np.ndarray, accepted_error: float,
+                     votes: np.ndarray | None = None) -> tuple[float, bool]:
     """Return the lowest threshold at which the accepted images' error rate is at most `accepted_error`.
 
     Selection with guaranteed risk as in Geifman & El-Yaniv 2017, arXiv:1705.08500, but for the empirical rate: there
@@ -84,6 +86,7 @@ def review_threshold(confidence: np.ndarray, correct: np.ndarray, accepted_error
         confidence: float [n] of the validation split, after the temperature.
         correct: bool [n].
         accepted_error: in [0, 1].
+        votes: float [n], how much each image counts; 1 unless given.
 
     Returns:
         the threshold, a confidence of the split rounded down to DIGITS, and true; accepted is confidence >= threshold.
@@ -92,7 +95,7 @@ def review_threshold(confidence: np.ndarray, correct: np.ndarray, accepted_error
     scale = 10**DIGITS
     # Rounded down before choosing: the recorded threshold accepts exactly the images that it was chosen for.
     rounded = np.floor(confidence * scale) / scale
-    curve = risk_coverage(rounded, correct, np.ones((1, len(rounded))))
+    curve = risk_coverage(rounded, correct, scores.one_row(len(rounded), votes))
     good = np.flatnonzero(curve["risk"][0] <= accepted_error)
     return (float(curve["threshold"][good[-1]]), True) if len(good) else (1.0, False)
 
@@ -117,22 +120,25 @@ def review(labels: np.ndarray, probabilities: np.ndarray, threshold: float, weig
             "error_of_all": scores.mean(wrong, weights)}
 
 
-def decide(labels: np.ndarray, probabilities: np.ndarray, accepted_error: float) -> dict:
+def decide(labels: np.ndarray, probabilities: np.ndarray, accepted_error: float,
+           votes: np.ndarray | None = None) -> dict:
     """Choose temperature and review threshold on the validation split.
 
     Args:
         labels: int [n].
         probabilities: float [n, K] of the network.
         accepted_error: wanted error rate of the answers that no person looks at.
+        votes: float [n], how much each image counts; 1 unless given.
 
     Returns:
         temperature, review_threshold, accepted_error, reached (bool), and what the threshold does on these images:
         validation_coverage and validation_error_of_accepted (None when nothing is accepted).
     """
-    temperature = fit_temperature(labels, probabilities)
+    temperature = fit_temperature(labels, probabilities, votes)
     calibrated = with_temperature(probabilities, temperature)
-    threshold, reached = review_threshold(calibrated.max(axis=1), calibrated.argmax(axis=1) == labels, accepted_error)
-    found = scores.first(review(labels, calibrated, threshold, np.ones((1, len(labels)))))
+    threshold, reached = review_threshold(calibrated.max(axis=1), calibrated.argmax(axis=1) == labels, accepted_error,
+                                          votes)
+    found = scores.first(review(labels, calibrated, threshold, scores.one_row(len(labels), votes)))
     return {"temperature": temperature, "review_threshold": threshold, "accepted_error": accepted_error,
             "reached": reached, "validation_coverage": found["coverage"],
             "validation_error_of_accepted": found["error_of_accepted"]}

@@ -4,7 +4,7 @@ Images of one group are copies or neighbours of one another, hence not independe
 replacement (cluster bootstrap: Field & Welsh 2007, doi:10.1111/j.1467-9868.2007.00593.x), and the interval
 lies between percentiles of the scores (Efron & Tibshirani 1993, An Introduction to the Bootstrap, section 13.3). It
 tells how far the score may move with other test images of the same kind; not with another training, scanner or
-hospital.
+hospital. A group is a patient where patients are known, else a picture with its copies, or a run of slices.
 """
 
 from collections.abc import Callable, Iterator
@@ -35,6 +35,26 @@ def intervals(measure: Callable[[np.ndarray], dict], labels: np.ndarray, groups:
     """
     parts = [measure(weights) for weights in resamples(labels, groups, count, seed)]
     return _merged(parts)
+
+
+def of_shares(scores: dict, found: dict, groups: dict[str, int]) -> dict:
+    """Return intervals with those mended that say too much: of nothing but hits, or of none, no resample differs.
+
+    A share of 0 or 1 gets the exact interval of as many trials as groups (Clopper & Pearson 1934,
+    doi:10.1093/biomet/26.4.404): none of 3 patients missed is 0 to 0.71, not 0 to 0. What else does not move gets None.
+
+    Args:
+        scores: by name. found: their intervals. groups: behind each of the scores that is a share, how many.
+    """
+    return {name: found[name] if found[name] is None or found[name][0] < found[name][1]
+            else exact(scores[name], groups[name]) if scores[name] in (0, 1) and name in groups else None
+            for name in found}
+
+
+def exact(share: float, count: int) -> tuple[float, float]:
+    """Return the exact 95 % interval of a share of 0 or 1 in so many trials."""
+    width = 1 - (1 - PERCENTILES[1] / 100) ** (1 / count)
+    return (0.0, width) if share == 0 else (1 - width, 1.0)
 
 
 def _merged(parts: list):
@@ -71,14 +91,18 @@ def resamples(labels: np.ndarray, groups: np.ndarray, count: int, seed: int) -> 
             yield drawn
 
 
-def shown(scores: dict, name: str) -> str:
+def shown(scores: dict, name: str, *path: str) -> str:
     """Return a score as text with its interval, `0.900 (0.856-0.939)`; without the interval when there is none.
 
     Args:
         scores: holds the score under `name`, and may hold its interval under NAME.
         name: for example "accuracy".
+        path: keys of the nested dicts that hold it, for example "tumour".
     """
-    return text(scores[name], scores.get(NAME, {}).get(name))
+    values, ranges = scores, scores.get(NAME, {})
+    for step in path:
+        values, ranges = values[step], ranges.get(step, {})
+    return text(values[name], ranges.get(name))
 
 
 def text(value: float | None, interval: tuple[float, float] | None) -> str:
