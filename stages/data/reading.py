@@ -1,10 +1,10 @@
-"""Source folders -> canonical images under their digest, with what is known about each."""
+"""Sources of images -> canonical images under their digest, with what is known about each."""
 
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
+from itertools import groupby
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,9 @@ from tqdm import tqdm
 
 import imaging
 from core import contract
+from imaging import decode
 from stages.common import command
-from stages.data import dataset, phantom, preprocess, probe
+from stages.data import dataset, figshare, layouts, phantom, preprocess, probe
 from stages.data.params import Prepare
 
 JPEG_MAGIC = b"\xff\xd8"
@@ -22,27 +23,40 @@ JPEG_MAGIC = b"\xff\xd8"
 
 @dataclass(frozen=True)
 class Scan:
-    """What one source folder held.
+    """What one source held.
 
     The rows of the good images; their thumbnails float32 [n, 32, 32] and features float32 [n, 22], see `probe`; name
-    and fault of each bad file.
+    and fault of each bad file; of the good images also the files that they were, and the SHA-256 of these as 64
+    hexadecimal digits; how many files are no images, by the reason.
     """
 
     rows: list[dataset.Row]
     thumbnails: np.ndarray
     features: np.ndarray
     bad: list[tuple[str, str]]
+    files: list[layouts.File]
+    digests: list[str]
+    left_out: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Original:
+    """An image that was read: canonical PNG or JPEG bytes; SHA-256, as 64 hexadecimal digits, and size of its file."""
+
+    data: bytes
+    digest: str
+    file_bytes: int
 
 
 @contextmanager
-def source_folder(params: Prepare) -> Iterator[Path]:
-    """Give the folder to read: prepare.source itself, or freshly drawn phantoms that vanish afterwards.
+def source_place(params: Prepare) -> Iterator[Path]:
+    """Give the folder or CSV file to read: prepare.source, or freshly drawn phantoms that vanish afterwards.
 
     Raises:
-        StageError: the folder does not exist.
+        StageError: there is none.
     """
     if params.source != contract.PHANTOM:
-        yield existing_folder(params.source, "prepare.source")
+        yield existing_source(params.source, "prepare.source")
         return
     with tempfile.TemporaryDirectory(prefix="phantoms-") as scratch:
         folder = Path(scratch) / contract.PHANTOM
@@ -64,92 +78,102 @@ def draw_phantoms(folder: Path, params: Prepare) -> None:
             raise command.StageError(str(error)) from None
 
 
-def existing_folder(name: str, param: str) -> Path:
-    """Return the folder that a param names.
+def existing_source(name: str, param: str) -> Path:
+    """Return the folder or CSV file that a param names.
 
     Raises:
-        StageError: there is no such folder.
+        StageError: there is no such folder or CSV file.
     """
-    folder = Path(name)
-    if not folder.is_dir():
+    path = Path(name)
+    if not path.is_dir() and not (path.is_file() and path.suffix.lower() == ".csv"):
         raise command.StageError(
-            f"Expected {param} to be '{contract.PHANTOM}' or a folder with the sub-folders "
-            f"{', '.join(contract.CLASSES)}. Received: {name!r}, which is not a folder. "
-            "README.md says where to get the public data set.")
-    return folder
+            f"Expected {param} to be '{contract.PHANTOM}', a folder with images of {', '.join(contract.CLASSES)}, or a "
+            f"CSV file that lists them. Received: {name!r}, which is not a folder, nor a CSV file. "
+            "dataset/README.md shows the layouts, README.md says where to get the public data set.")
+    return path
 
 
-def check_classes(folder: Path) -> None:
-    """Check that a folder holds exactly one sub-folder for each class.
-
-    Raises:
-        StageError: naming each missing, misspelt or extra folder.
-    """
-    found = sorted(path.name for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
-    missing = [name for name in contract.CLASSES if name not in found]
-    problems = [f"missing: {name}" for name in missing]
-    for name in sorted(set(found) - set(contract.CLASSES)):
-        close = get_close_matches(name.lower(), missing, n=1, cutoff=0.5)
-        problems.append(f"unknown: {name}" + (f" (rename it to {close[0]}?)" if close else " (move it elsewhere)"))
-    if problems:
-        raise command.StageError(f"Expected the class folders {', '.join(contract.CLASSES)} in {folder}. "
-                                 f"Received: {'; '.join(problems)}.")
+def pick(files: list[layouts.File], limit: int | None, seed: int) -> list[layouts.File]:
+    """Return at most `limit` files of each class, drawn at random by seed, in their old order."""
+    chosen: list[layouts.File] = []
+    for _, members in groupby(files, lambda file: file.label):
+        own = list(members)
+        if limit is not None and len(own) > limit:
+            drawn = np.random.default_rng(seed).choice(len(own), limit, replace=False)
+            own = [own[index] for index in sorted(drawn)]
+        chosen += own
+    return chosen
 
 
-def pick(paths: list[Path], limit: int | None, seed: int) -> list[Path]:
-    """Return at most `limit` of the paths, drawn at random by seed, in their old order."""
-    if limit is None or len(paths) <= limit:
-        return paths
-    chosen = np.random.default_rng(seed).choice(len(paths), limit, replace=False)
-    return [paths[index] for index in sorted(chosen)]
-
-
-def read_image(path: Path, size: int) -> bytes:
+def read_image(path: Path, size: int) -> Original:
     """Read a file as serving does: through `imaging`, then through the decoder that is exported.
-
-    Returns:
-        canonical PNG or JPEG bytes.
 
     Raises:
         imaging.ImageError: the file is not an image that the server would accept.
+        OSError: it cannot be read.
     """
-    data = imaging.read(path)
+    original = decode.contents(path)
+    data = imaging.canonical(figshare.png(original) if figshare.is_mine(original) else original)
     try:
         preprocess.decode(tf.constant(data), size)
     except tf.errors.InvalidArgumentError as error:
         raise imaging.ImageError("corrupt_image", f"TensorFlow cannot decode it: {error.message}") from None
-    return data
+    return Original(data, imaging.digest(original), len(original))
 
 
-def scan(folder: Path, images: Path, params: Prepare) -> Scan:
-    """Read every image of a source folder and store its canonical bytes under their digest.
+def read_images(files: list[layouts.File], size: int) -> Iterator[tuple[layouts.File, Original | str]]:
+    """Read files one by one, with a progress bar for each class.
 
     Args:
-        folder: holds one sub-folder for each class.
+        files: of layouts.find, sorted by label.
+        size: side in pixels at which images must be decodable.
+
+    Yields:
+        each file and what it holds, or its fault in words, which is printed as well.
+    """
+    for label, members in groupby(files, lambda file: file.label):
+        for file in tqdm(list(members), desc=label, unit="image"):
+            try:
+                found: Original | str = read_image(file.path, size)
+            except (imaging.ImageError, OSError) as error:
+                found = str(error)
+                tqdm.write(f"unreadable: {file.path}: {error}")
+            yield file, found
+
+
+def scan(source: Path, images: Path, params: Prepare) -> Scan:
+    """Read every image of a source and store its canonical bytes under their digest.
+
+    Args:
+        source: folder or CSV file, see `layouts`.
         images: where the canonical images go.
         params: of this stage.
 
     Raises:
-        StageError: wrong class folders, or an empty one.
+        StageError: the layout is not understood, or a class has no image.
     """
-    check_classes(folder)
-    rows, thumbnails, features, bad = [], [], [], []
-    for label in contract.CLASSES:
-        paths = pick(imaging.find(folder / label), params.max_per_class, params.seed)
-        if not paths:
-            raise command.StageError(f"Expected images in {folder / label}. Received: none. Supported suffixes: "
-                                     f"{', '.join(sorted(imaging.SUFFIXES))}.")
-        for path in tqdm(paths, desc=label, unit="image"):
-            source = f"{label}/{path.name}"
-            try:
-                data, file_bytes = read_image(path, params.image_size), path.stat().st_size
-            except (imaging.ImageError, OSError) as error:
-                bad.append((source, str(error)))
-                continue
-            rows.append(store(data, source, label, images))
-            thumbnails.append(imaging.thumbnail(data))
-            features.append(probe.features(thumbnails[-1], data, file_bytes))
-    return Scan(rows, np.array(thumbnails, np.float32), np.array(features, np.float32), bad)
+    found = layouts.find(source)
+    rows, thumbnails, features, bad, files, digests = [], [], [], [], [], []
+    for file, read in read_images(pick(found.files, params.max_per_class, params.seed), params.image_size):
+        if isinstance(read, str):
+            bad.append((file.name, read))
+            continue
+        rows.append(store(read.data, file.name, file.label, images))
+        thumbnails.append(imaging.thumbnail(read.data))
+        features.append(probe.features(thumbnails[-1], read.data, read.file_bytes))
+        files.append(file)
+        digests.append(read.digest)
+    tell(found)
+    return Scan(rows, np.array(thumbnails, np.float32), np.array(features, np.float32), bad, files, digests,
+                found.left_out)
+
+
+def tell(found: layouts.Found) -> None:
+    """Print which folders were read as one, and how many files are no images, by the reason."""
+    if found.pooled:
+        tqdm.write(f"read as one pool, since published splits cut patients: {', '.join(found.pooled)}")
+    for reason, count in found.left_out.items():
+        tqdm.write(f"left out: {count} file{'' if count == 1 else 's'}: {reason}")
 
 
 def store(data: bytes, source: str, label: str, images: Path) -> dataset.Row:
@@ -162,32 +186,30 @@ def store(data: bytes, source: str, label: str, images: Path) -> dataset.Row:
     return dataset.Row(str(path.relative_to(images.parent)), label, -1, digest, source)
 
 
-def check_bad(found: Scan, folder: Path, max_fraction: float) -> None:
-    """Print the unreadable files, and stop when there are too many.
+def check_bad(found: Scan, source: Path, max_fraction: float) -> None:
+    """Stop when there are too many unreadable files.
 
     Raises:
         StageError: more than max_fraction of the files could not be read.
     """
-    for source, reason in found.bad:
-        tqdm.write(f"unreadable: {folder / source}: {reason}")
     total = len(found.rows) + len(found.bad)
     if len(found.bad) > max_fraction * total:
         raise command.StageError(
             f"Expected at most {max_fraction:.1%} unreadable files (prepare.max_bad_fraction). Received: "
-            f"{len(found.bad)} of {total} in {folder}, listed above. Repair or remove them, or raise the param.")
+            f"{len(found.bad)} of {total} in {source}, listed above. Repair or remove them, or raise the param.")
 
 
 def read_sources(params: Prepare, images: Path) -> list[Scan]:
     """Read prepare.source and, where given, prepare.test_source.
 
     Raises:
-        StageError: a folder is missing or wrong, or holds too many unreadable files.
+        StageError: a source is missing or wrong, or holds too many unreadable files.
     """
-    with source_folder(params) as folder:
-        scans = [scan(folder, images, params)]
-        check_bad(scans[0], folder, params.max_bad_fraction)
+    with source_place(params) as source:
+        scans = [scan(source, images, params)]
+        check_bad(scans[0], source, params.max_bad_fraction)
     if params.test_source is not None:
-        folder = existing_folder(params.test_source, "prepare.test_source")
-        scans.append(scan(folder, images, params))
-        check_bad(scans[1], folder, params.max_bad_fraction)
+        source = existing_source(params.test_source, "prepare.test_source")
+        scans.append(scan(source, images, params))
+        check_bad(scans[1], source, params.max_bad_fraction)
     return scans
