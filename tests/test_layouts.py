@@ -268,6 +268,9 @@ def test_an_outside_source_may_lack_classes_and_the_tumours_type(tmp_path):
         layouts.find(tmp_path, ANY)
     with pytest.raises(StageError, match="none of them. Left out: 1 x image outside"):
         layouts.find(tmp_path / "pics", ANY)
+    (tmp_path / "only" / "no").mkdir(parents=True)
+    with pytest.raises(StageError, match="Expected images in .*only/no. Received: none"):
+        layouts.find(tmp_path / "only", ANY)
 
 
 def listed(folder: Path, *lines: str) -> Path:

@@ -196,8 +196,9 @@ class _Search:
             StageError: naming each missing or unknown folder, or those without an image.
         """
         absent = _absent(self.files, self.labels)
-        missing = [label for label in absent if label not in self.homes]
-        candidates = list(self.labels) if TUMOUR in self.labels else missing
+        any_will_do = TUMOUR in self.labels
+        missing = [] if any_will_do and self.homes else [label for label in absent if label not in self.homes]
+        candidates = list(self.labels) if any_will_do else missing
         problems = ["none of them"] if missing == list(self.labels) else [f"missing: {label}" for label in missing]
         problems += [f"unknown: {_shown(path, source)}{self.advice(path, candidates)}" for path in self.unknown]
         if problems:
