@@ -26,6 +26,8 @@ from stages.triton import config, provenance, quantization, saved_model
 
 REPOSITORY = Path("model_repository")
 METRICS = Path("reports/export/metrics.json")
+SECTIONS = ("prepare", "train", *(network.stage for network in NETWORKS.values()), "evaluate", "export")
+"""What a version's provenance records: the params of all stages that it comes from."""
 
 
 def titles() -> dict[str, dict[str, str]]:
@@ -117,4 +119,4 @@ def main(params: Params) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main, __doc__)
+    command.run(main, __doc__, SECTIONS)

@@ -21,7 +21,9 @@ from tests.conftest import PROJECT
 
 PIPELINE = yaml.safe_load((PROJECT / "dvc.yaml").read_text())
 STAGES = PIPELINE["stages"]
-FLOORS = ("common",), ("data",), ("layers",), ("scoring", "training"), ("reporting", "triton", "networks")
+DOORS = STAGES | yaml.safe_load((PROJECT / "crossval/dvc.yaml").read_text())["stages"]
+"""With those of a pipeline that `dvc repro` leaves alone."""
+FLOORS = ("common",), ("data",), ("layers",), ("scoring", "training"), ("folds", "reporting", "triton", "networks")
 """The rooms of stages/: each imports only those of the floors below it. The doors are above all."""
 TRAININGS = {network.stage for network in NETWORKS.values()}
 OURS = ("bench", "client", "core", "imaging", "serving", "stages", "webapp")
@@ -70,19 +72,19 @@ def covers(dependency: str, path: str) -> bool:
     return path == dependency or path.startswith(f"{dependency}/")
 
 
-@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize("name", DOORS)
 def test_whatever_a_stage_imports_is_covered_by_a_dependency(name):
     uncovered = [path for path in reached(PROJECT / f"stages/{name}.py")
-                 if not any(covers(dependency, path) for dependency in STAGES[name]["deps"])]
+                 if not any(covers(dependency, path) for dependency in DOORS[name]["deps"])]
     assert not [path for path in uncovered if not is_only_a_docstring(path)]
 
 
-@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize("name", DOORS)
 def test_a_stage_does_not_depend_on_code_that_it_cannot_run(name):
     run = reached(PROJECT / f"stages/{name}.py")
     run |= {one for network in NETWORKS.values() for one in reached(PROJECT / f"stages/networks/{network.name}.py")
             if "stages/networks/registry.py" in run and one.startswith("stages/networks/")}
-    listed = {dep for dep in STAGES[name]["deps"] if dep.startswith(("stages", "core", "imaging"))}
+    listed = {dep for dep in DOORS[name]["deps"] if dep.startswith(("stages", "core", "imaging"))}
     if "core/contract.py" in listed:
         listed.remove("core/classes.json")  # which the contract reads
     assert not [dependency for dependency in listed if not any(covers(dependency, path) for path in run)]
@@ -107,18 +109,18 @@ def test_what_serves_imports_nothing_of_training_and_core_nothing_of_ours(packag
     assert found <= allowed
 
 
-@pytest.mark.parametrize("name", STAGES)
+@pytest.mark.parametrize("name", DOORS)
 def test_a_stage_is_a_door_that_gets_the_params_that_dvc_yaml_lists(name, monkeypatch):
     asked = []
     monkeypatch.setattr(command, "run", lambda main, description, entries=None, *_: asked.append(entries))
     monkeypatch.delitem(sys.modules, f"stages.{name}", raising=False)  # another test may have imported it
     runpy.run_module(f"stages.{name}", run_name="__main__")
-    assert STAGES[name]["cmd"] == f"python -m stages.{name}"
-    assert set(STAGES[name]["params"]) == set(asked[0] or params.classes())
+    assert DOORS[name]["cmd"] == f"python -m stages.{name}"
+    assert set(DOORS[name]["params"]) == set(asked[0] or params.classes())
 
 
 def test_every_params_section_belongs_to_a_stage():
-    used = {entry.split(".")[0] for stage in STAGES.values() for entry in stage["params"]}
+    used = {entry.split(".")[0] for stage in DOORS.values() for entry in stage["params"]}
     assert used == set(params.classes())
 
 

@@ -66,8 +66,8 @@ def test_the_disclaimer_is_the_one_on_every_prediction():
 
 @pytest.mark.parametrize("command", [
     "python -m stages.prepare", "python -m stages.train_custom", "python -m stages.train_resnet",
-    "python -m stages.evaluate", "python -m stages.export", "python -m stages.data.phantom", "python -m serving",
-    "python -m client", "python -m webapp", "python demo.py"])
+    "python -m stages.evaluate", "python -m stages.export", "python -m stages.crossval",
+    "python -m stages.data.phantom", "python -m serving", "python -m client", "python -m webapp", "python demo.py"])
 def test_help_shows_an_example(command):
     words = [sys.executable, *shlex.split(command)[1:], "--help"]
     run = subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, check=True)

@@ -22,7 +22,8 @@ FILE = Path("params.yaml")
 BEFORE = {"prepare": "stages.data.params:Prepare", "train": "stages.training.params:Train"}
 NETWORKS = "stages.networks.registry:NETWORKS"
 """Each network adds the section of its stage."""
-AFTER = {"evaluate": "stages.scoring.params:Evaluate", "export": "stages.triton.params:Export"}
+AFTER = {"evaluate": "stages.scoring.params:Evaluate", "export": "stages.triton.params:Export",
+         "crossval": "stages.folds.params:Crossval"}
 UNKNOWN = ("unexpected_keyword_argument", "invalid_key")
 """What pydantic calls a key that no class has, and one that is not text."""
 

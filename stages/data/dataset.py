@@ -85,7 +85,11 @@ class Images:
 
 def load(split: str, size: int, folder: Path = FOLDER) -> Images:
     """Decode a split's images at the given size in pixels."""
-    rows = read_manifest(split, folder)
+    return load_rows(read_manifest(split, folder), size, folder)
+
+
+def load_rows(rows: list[Row], size: int, folder: Path = FOLDER) -> Images:
+    """Decode images at the given size in pixels, in the order of their rows."""
     decoded = (tf.data.Dataset.from_tensor_slices([str(folder / row.path) for row in rows])
                .map(lambda path: _pixels(path, size), num_parallel_calls=tf.data.AUTOTUNE))
     pixels = np.empty((len(rows), size, size, preprocess.CHANNELS), np.uint8)

@@ -37,19 +37,40 @@ def main(stage: str, recipe: Callable[[Any, Train, int], Recipe], description: s
 
 def train(params: Params, stage: str, recipe: Callable[[Any, Train, int], Recipe]) -> None:
     """Read the data, build and train the network, write the model and its reports."""
-    size, own, data = params.prepare.image_size, getattr(params, stage), dataset.read_report()
-    fit.make_deterministic(params.train.seed)
-    precision = optimizer.use_precision(params.train.precision)
-    phases.check_size(size, params.train)
-    chosen = recipe(own, params.train, size)
-    images = {split: dataset.load(split, size) for split in ("train", "validation")}
-    key = state.fingerprint(chosen.train, own, size, data, chosen.weights, precision)
+    data = dataset.read_report()
+    chosen, precision = begin(params, stage, recipe)
+    images = {split: dataset.load(split, params.prepare.image_size) for split in ("train", "validation")}
+    key = fingerprint(params, stage, chosen, data, precision)
     rows = fit.fit(chosen.network, chosen.phases, fit.Run(stage, chosen.train, images, key))
     record = summary(chosen.network, rows, data, weights=chosen.weights, precision=precision)
     model = write(chosen.network, rows, record, stage)
     print(f"{stage}: {len(rows)} epochs on {data['source']}. The best one, {record['best_epoch']}, has a validation "
           f"accuracy of {record['val_accuracy']:.4f} at a loss of {record['val_loss']:.4f}.\n"
           f"Written: {model}, {REPORTS / stage}.")
+
+
+def begin(params: Params, stage: str, recipe: Callable[[Any, Train, int], Recipe]) -> tuple[Recipe, str]:
+    """Seed everything; return the untrained network with its recipe, and the precision in which it computes.
+
+    Raises:
+        StageError: the images are too small, or see the network's recipe().
+    """
+    fit.make_deterministic(params.train.seed)
+    precision = optimizer.use_precision(params.train.precision)
+    phases.check_size(params.prepare.image_size, params.train)
+    return recipe(getattr(params, stage), params.train, params.prepare.image_size), precision
+
+
+def fingerprint(params: Params, stage: str, chosen: Recipe, data: dict, precision: str) -> str:
+    """Return what decides whether a training may be continued: a digest of params, data, first weights and precision.
+
+    Args:
+        params: with section `train`, that of the stage, and prepare.image_size. stage: its name.
+        chosen, precision: see begin().
+        data: whatever says which images are trained on.
+    """
+    return state.fingerprint(chosen.train, getattr(params, stage), params.prepare.image_size, data, chosen.weights,
+                             precision)
 
 
 def summary(network: keras.Model, rows: list[dict], data: dict, **facts) -> dict:
