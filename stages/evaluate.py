@@ -11,6 +11,10 @@ for 1,000 images.
 When prepare.test_source was given, its images are scored three times, side by side: those that are new in picture and
 patient; `without_copies`, together with other pictures of training patients; and `as_published`, with copies of
 training pictures as well, which is what others report on that test set. What the latter gain may be memory.
+
+evaluate.external lists folders and CSV files of other sources, in the layouts of dataset/README.md: a folder `tumour`
+is of tumours of unknown type. They, prepare.hold_out_source and what the test split holds of each origin are scored
+under `sources`, and in reports/evaluate/sources.csv. Nothing is chosen on them.
 """
 
 from pathlib import Path
@@ -21,13 +25,31 @@ from stages.common.params import Params
 from stages.data import dataset
 from stages.networks.registry import NETWORKS
 from stages.reporting import card, diagrams, tables
-from stages.scoring import answers, calibration, pointing, reports
+from stages.scoring import answers, calibration, external, pointing, reports, sources
 from stages.scoring.answers import Answers
 from stages.scoring.params import Evaluate
 
 SHOWN = Path("data/shown/evaluate")
 """Diagrams that show images: these must not enter Git."""
 CARD = Path("MODEL_CARD.md")
+
+
+def answered(params: Params, splits: answers.Splits,
+             places: dict[str, Path]) -> tuple[dict[str, dict[str, Answers]], dict[str, dict]]:
+    """Return what each network and their mean answer to the splits and to other sources, and the facts of the latter.
+
+    Args:
+        params: of the run. splits: see answers.read_splits. places: see external.places.
+    """
+    networks = {name: network.load() for name, network in NETWORKS.items()}
+    given = {name: answers.answered(network, splits, params.evaluate) for name, network in networks.items()}
+    facts = {}
+    for source in external.sources(places, params.prepare.image_size, params.prepare.duplicate_similarity):
+        facts[source.name] = source.facts
+        for name, network in networks.items():
+            split = {f"{sources.EXTERNAL}{source.name}": (source.rows, source.images)}
+            given[name] |= answers.answered(network, split, params.evaluate)
+    return given | {contract.ENSEMBLE: answers.ensemble(list(given.values()))}, facts
 
 
 def write_network(name: str, source: str, images: dataset.Images, given: dict[str, Answers],
@@ -45,6 +67,8 @@ def write_network(name: str, source: str, images: dataset.Images, given: dict[st
         its decision, its scores, and its part of the text report.
     """
     decision, result = answers.decided(given, params)
+    if found := sources.by_source(given, decision, params):
+        result["sources"] = found
     test = given[answers.SCORED_ON]
     probabilities = calibration.with_temperature(test.raw, decision["temperature"])
     title, folder = f"{name} on {len(test.labels)} test images ({source})", reports.REPORTS / name
@@ -59,24 +83,26 @@ def write_network(name: str, source: str, images: dataset.Images, given: dict[st
 
 def main(params: Params) -> None:
     """Predict with each network, choose, score, and write reports/evaluate and the model card."""
+    places = external.places(params.evaluate.external)
     data, splits = dataset.read_report(), answers.read_splits(params.prepare.image_size)
     rows, images = splits[answers.SCORED_ON]
-    networks = {name: network.load() for name, network in NETWORKS.items()}
-    given = {name: answers.answered(network, splits, params.evaluate) for name, network in networks.items()}
-    given[contract.ENSEMBLE] = answers.ensemble(list(given.values()))
+    given, facts = answered(params, splits, places)
     result = {"data_source": data["source"], **answers.counts(rows), "resamples": params.evaluate.bootstrap,
               "prevalence": params.evaluate.prevalence}
     decisions, texts = {}, []
     for name, own in given.items():
         decisions[name], result[name], text = write_network(name, data["source"], images, own, params.evaluate)
         texts.append(text)
+        for source, known in facts.items():
+            result[name]["sources"][source] |= known
         print(tables.summary(name, decisions[name], result[name], params.evaluate.prevalence))
     if data["source"] == contract.PHANTOM:
-        for name, network in networks.items():
-            result[name]["pointing_game"] = pointing.game(network, params.prepare.image_size,
+        for name, network in NETWORKS.items():
+            result[name]["pointing_game"] = pointing.game(network.load(), params.prepare.image_size,
                                                           params.evaluate.average_flip)
     files.write_json(reports.SCORES, result)
     files.write_json(reports.DECISIONS, decisions)
+    files.write_text(reports.REPORTS / "sources.csv", tables.sources_csv({name: result[name] for name in given}))
     files.write_text(reports.REPORTS / "report.txt", "\n\n".join(texts))
     runs = {name: reports.training(network.stage) for name, network in NETWORKS.items()}
     files.write_text(CARD, card.card(data, runs, files.rounded(result), files.rounded(decisions)))
@@ -84,4 +110,4 @@ def main(params: Params) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main, __doc__, ["prepare.image_size", "evaluate"])
+    command.run(main, __doc__, ["prepare.image_size", "prepare.duplicate_similarity", "evaluate"])

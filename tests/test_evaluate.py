@@ -15,7 +15,7 @@ from stages.common import command
 from stages.data import dataset
 from stages.networks.registry import NETWORKS
 from stages.reporting import card, diagrams, tables
-from stages.scoring import answers, calibration, intervals, reports
+from stages.scoring import answers, calibration, external, intervals, reports
 from stages.training import run
 from tests.support.repository import SERVED
 from tools.results import table
@@ -43,16 +43,29 @@ def trained(folder) -> None:
         files.write_json(written / "metrics.json", record)
 
 
+def held_out() -> None:
+    """Let the test split know its origins, and let two of its images count as of a source that was held out."""
+    rows = [replace(row, origin="clinic") for row in dataset.read_manifest("test")]
+    dataset.write_manifest(dataset.FOLDER / "test.csv", rows)
+    dataset.write_manifest(dataset.FOLDER / "held_out.csv", [replace(row, origin="web") for row in rows[:3]])
+    dataset.write_manifest(dataset.FOLDER / "held_out_duplicates.csv", rows[3:4])
+
+
 @pytest.fixture(scope="module")
-def workplace(tiny, tmp_path_factory):
-    """A folder where prepare and evaluate have run; four test images also count as duplicates of training images."""
+def workplace(tiny, phantoms, tmp_path_factory):
+    """A folder where prepare and evaluate have run; four test images also count as duplicates of training images.
+
+    Elsewhere is a folder of tumours of unknown type.
+    """
     folder = tmp_path_factory.mktemp("evaluate")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         prepare.main(tiny)
         trained(folder)
         dataset.write_manifest(dataset.FOLDER / "test_duplicates.csv", dataset.read_manifest("train")[:4])
-        evaluate.main(replace(tiny, evaluate=replace(tiny.evaluate, bootstrap=50)))
+        held_out()
+        shutil.copytree(phantoms / "pituitary", folder / "elsewhere/tumour")
+        evaluate.main(replace(tiny, evaluate=replace(tiny.evaluate, bootstrap=50, external=["elsewhere"])))
     return folder
 
 
@@ -65,7 +78,7 @@ def test_every_score_has_an_interval_around_it(results):
     for name in NETWORKS:
         one = results[name]
         ranges = one["intervals"]
-        assert set(ranges) == set(one) - {"intervals", "temperature", "as_published", "pointing_game", "tta"}
+        assert set(ranges) == set(one) - {"intervals", "temperature", "as_published", "pointing_game", "tta", "sources"}
         for label, values in one["classes"].items():
             assert set(ranges["classes"][label]) == set(values) - {"images"}
         assert all(ranges[key][0] <= one[key] <= ranges[key][1] for key in ("accuracy", "macro_f1", "nll", "brier"))
@@ -153,6 +166,18 @@ def test_without_duplicates_or_bootstrap_there_is_neither(copy, tiny, capsys):
     assert f"custom: accuracy {one['accuracy']:.3f}, macro F1" in printed and "MODEL_CARD.md." in printed
 
 
+def test_each_source_is_scored_for_each_network_and_their_mean(workplace, results):
+    text = (workplace / "MODEL_CARD.md").read_text()
+    for name in SERVED:
+        found = results[name]["sources"]
+        assert {source: one["images"] for source, one in found.items()} == {"test/clinic": 8, "web": 3, "elsewhere": 6}
+        assert found["test/clinic"]["macro_f1"] == results[name]["macro_f1"]
+        assert (found["web"]["known"], found["elsewhere"]["known"], found["elsewhere"]["accuracy"]) == (1, 0, None)
+        assert f"| {name} | elsewhere | 6 picture groups | 6 | 6 | - | - | " in text
+    assert len((workplace / "reports/evaluate/sources.csv").read_text().splitlines()) == 1 + 3 * len(SERVED)
+    assert "elsewhere, 6 picture groups: images 6" in (workplace / "reports/evaluate/report.txt").read_text()
+
+
 def test_tumour_or_not_comes_first(workplace, results):
     missed = intervals.shown(results["custom"], "missed", "tumour")
     first, card_text = (workplace / "reports/evaluate/report.txt").read_text().splitlines()[0], evaluate.CARD.name
@@ -174,6 +199,19 @@ def test_a_published_test_set_of_few_new_patients_is_scored_in_three_steps(copy,
     assert "clean: new pictures and patients | without copies of training pictures |" in evaluate.CARD.read_text()
     assert one["classes"]["glioma"]["recall"] is None and one["intervals"]["classes"]["glioma"]["recall"] is None
     assert 0 <= one["macro_f1"] <= 1 and ",," in (copy / "reports/evaluate/custom/roc.csv").read_text()
+
+
+def test_a_missing_source_stops_before_anything_is_predicted(copy, tiny, capsys):
+    with pytest.raises(command.StageError, match="'nowhere', which is neither"):
+        evaluate.main(replace(tiny, evaluate=replace(tiny.evaluate, external=["nowhere"])))
+    assert capsys.readouterr().out == ""
+
+
+def test_a_source_may_not_be_called_like_the_one_that_is_held_out(copy, tiny):
+    shutil.move("elsewhere", "web")
+    found = external.sources(external.places(["web"]), 64, 0.98)
+    with pytest.raises(command.StageError, match="'web'. Rename it"):
+        next(found)
 
 
 def test_an_empty_test_split_is_an_error_in_words(copy, tiny, capsys):

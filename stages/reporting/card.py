@@ -42,6 +42,7 @@ def card(data: dict, runs: dict[str, dict], results: dict, decisions: dict[str, 
     pages = jinja2.Environment(loader=jinja2.FileSystemLoader(Path(__file__).parent), undefined=jinja2.StrictUndefined,
                                trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True)
     pages.filters["score"] = intervals.shown
+    pages.filters["source_score"] = lambda key, values: tables.source_score(values, key)
     return pages.get_template("card.md.j2").render(
         data=data, runs=runs, results=results, decisions=decisions, probe=probe(data), training=training(runs),
         scored={name: results[name] for name in decisions}, every="both" if len(runs) == 2 else "all",
@@ -49,8 +50,22 @@ def card(data: dict, runs: dict[str, dict], results: dict, decisions: dict[str, 
         is_phantom=data["source"] == contract.PHANTOM, classes=list(contract.CLASSES), ensemble=contract.ENSEMBLE,
         disclaimer=contract.DISCLAIMER, overall=OVERALL, per_class=PER_CLASS,
         tumour=tables.TUMOUR, people=tables.people, published=PUBLISHED,
+        source=tables.SOURCE, known_of=known_of,
         head=head, row=row, shown=shown, picked=lambda values, keys: [values[key] for key in keys],
         number=lambda value: intervals.text(value, None))
+
+
+def known_of(found: dict[str, dict]) -> str:
+    """Return in a few sentences on which sources a network was measured, and that of others nothing is known.
+
+    Args:
+        found: see sources.by_source.
+    """
+    both = [name for name, one in found.items() if one["macro_f1"] is not None or one["balanced_accuracy"] is not None]
+    one_side = [name for name in found if name not in both]
+    said = ([f"Measured on {', '.join(both)}."] if both else []) + (
+        [f"On {', '.join(one_side)} only in part: these hold one side, tumours or none."] if one_side else [])
+    return " ".join([*said, "How the networks answer to pictures of another source, scanner or hospital is not known."])
 
 
 def row(cells: list) -> str:

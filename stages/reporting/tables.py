@@ -8,7 +8,7 @@ import numpy as np
 
 from core import contract, files
 from stages.data import dataset
-from stages.scoring import calibration, intervals, reports, scores
+from stages.scoring import calibration, intervals, reports, scores, sources
 from stages.scoring.answers import Answers
 
 
@@ -101,6 +101,44 @@ def comparison(result: dict) -> str:
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
+SOURCE = {"images": "images", "tumours": "of tumours", "macro_f1": "macro F1", "accuracy": "accuracy",
+          "missed": "tumours called notumor", "specificity": "specificity", "balanced_accuracy": "balanced accuracy",
+          "ece": "ECE", "tumour_ece": "ECE of tumour or not", "reviewed": "sent to review"}
+"""What people see of a source, and its titles; see sources.scored."""
+
+
+def sources_csv(results: dict[str, dict]) -> str:
+    """Return one line a network and source; intervals in brackets, an empty cell where a score is not defined.
+
+    Args:
+        results: scores by network; those by source are under `sources`, if there are any.
+    """
+    counts = ("images", "pictures", "patients", "picture_groups", "tumours")
+    names = ("macro_f1", "accuracy", *sources.OF_TUMOUR, "ece", "tumour_ece", "reviewed")
+    facts = ("known", "unreadable", "digest")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["network", "source", *counts, *names, *facts])
+    for network, result in results.items():
+        for source, one in result.get("sources", {}).items():
+            shown = ["" if one[name] is None else intervals.shown(one, name) for name in names]
+            writer.writerow([network, source, *(one[name] for name in counts), *shown,
+                             *(one.get(name, "") for name in facts)])
+    return text.getvalue()
+
+
+def sources_text(found: dict[str, dict]) -> str:
+    """Return the scores of each source as lines of text; see sources.by_source."""
+    lines = [f"{name}, {people(one)}: {', '.join(f'{title} {source_score(one, key)}' for key, title in SOURCE.items())}"
+             for name, one in found.items()]
+    return "\n".join(["By source:", *lines]) + "\n\n" if lines else ""
+
+
+def source_score(one: dict, key: str) -> str:
+    """Return a count or score of a source as text."""
+    return str(one[key]) if isinstance(one[key], int) else intervals.shown(one, key)
+
+
 def decision_text(decision: dict) -> str:
     """Return what was chosen on the validation split as a line of text."""
     start = f"Temperature {decision['temperature']:.3f}. "
@@ -120,7 +158,8 @@ def report(name: str, source: str, decision: dict, result: dict, prevalence: flo
         prevalence: see scores.tumour.
     """
     return (f"{tumour_text(name, result, prevalence)}\n\n{name}, trained and tested on: {source}\n\n"
-            f"{classes_text(result['classes'])}\n{comparison(result)}\n{decision_text(decision)}")
+            f"{classes_text(result['classes'])}\n{comparison(result)}\n{sources_text(result.get('sources', {}))}"
+            f"{decision_text(decision)}")
 
 
 def summary(name: str, decision: dict, result: dict, prevalence: float) -> str:

@@ -87,11 +87,13 @@ def read_splits(size: int) -> Splits:
 def answered(network: keras.Model, splits: Splits, params: Evaluate) -> dict[str, Answers]:
     """Return what a network answers for each split.
 
-    Unless it averages over mirror images anyway, also for the mirror images of the validation and test splits.
+    Unless it averages over mirror images anyway, also for the mirror images of the validation and test splits if these
+    are among them.
     """
     splits = dict(splits)
     if not params.average_flip:
-        splits |= {f"{MIRRORED}{name}": (splits[name][0], mirrored(splits[name][1])) for name in (CHOSEN_ON, SCORED_ON)}
+        splits |= {f"{MIRRORED}{name}": (splits[name][0], mirrored(splits[name][1])) for name in (CHOSEN_ON, SCORED_ON)
+                   if name in splits}
     return {name: Answers(rows, images.labels, answer.predict(
         network, dataset.batches(images, params.batch_size), params.average_flip))
         for name, (rows, images) in splits.items()}

@@ -14,6 +14,8 @@ import numpy as np
 PERCENTILES = (2.5, 97.5)
 AT_ONCE = 200
 """Resamples held in memory: with 10,000 images, 16 MB an array."""
+DIGITS, ROUNDING = 9, 1e-9
+"""Sums of votes are exact to so many digits."""
 NAME = "intervals"
 """Key under which a dict of scores holds their intervals."""
 
@@ -46,13 +48,16 @@ def of_shares(scores: dict, found: dict, groups: dict[str, int]) -> dict:
     Args:
         scores: by name. found: their intervals. groups: behind each of the scores that is a share, how many.
     """
-    return {name: found[name] if found[name] is None or found[name][0] < found[name][1]
-            else exact(scores[name], groups[name]) if scores[name] in (0, 1) and name in groups else None
-            for name in found}
+    return {name: own if own is None or own[1] - own[0] > ROUNDING
+            else exact(scores[name], groups[name]) if name in groups else None
+            for name, own in found.items()}
 
 
-def exact(share: float, count: int) -> tuple[float, float]:
-    """Return the exact 95 % interval of a share of 0 or 1 in so many trials."""
+def exact(share: float, count: int) -> tuple[float, float] | None:
+    """Return the exact 95 % interval of a share of 0 or 1 in so many trials; None for another share."""
+    share = round(share, DIGITS)
+    if share not in (0, 1):
+        return None
     width = 1 - (1 - PERCENTILES[1] / 100) ** (1 / count)
     return (0.0, width) if share == 0 else (1 - width, 1.0)
 

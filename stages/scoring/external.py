@@ -1,0 +1,163 @@
+"""Pictures of other sources than the networks were trained on -> pixels and labels, as serving reads them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+import imaging
+from core import contract
+from stages.common import command
+from stages.data import copies, dataset, grouping, layouts, preprocess, reading, report, spelling
+from stages.scoring import scores
+
+LABELS = (*contract.CLASSES, spelling.TUMOUR)
+HELD_OUT, HELD_OUT_COPIES = "held_out", "held_out_duplicates"
+"""The splits that `prepare` writes of prepare.hold_out_source: its pictures, and those that copy training pictures."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Images of one source: its name, their rows and pixels, and how many files were left out as `known` from training
+    or `unreadable`. A tumour of unknown type has the label spelling.TUMOUR, as index scores.UNKNOWN."""
+
+    name: str
+    rows: list[dataset.Row]
+    images: dataset.Images
+    known: int
+    unreadable: int
+
+    @property
+    def facts(self) -> dict:
+        """What stands beside the scores: the digest of the images and labels, and what was left out."""
+        return {"digest": report.data_digest({self.name: self.rows}), "known": self.known,
+                "unreadable": self.unreadable}
+
+
+def places(entries: list[str]) -> dict[str, Path]:
+    """Return the folders and CSV files of evaluate.external by the names of these sources.
+
+    A source is called like its folder or CSV file, after the folder above as well where that is only the name of a
+    class or split.
+
+    Raises:
+        StageError: there is none at one of them, or two have the same name.
+    """
+    found: dict[str, Path] = {}
+    for entry in entries:
+        path = Path(entry)
+        if not path.is_dir() and not (path.is_file() and path.suffix.lower() == ".csv"):
+            raise command.StageError("Expected evaluate.external to list folders and CSV files. Received: "
+                                     f"{entry!r}, which is neither. dataset/README.md shows the layouts.")
+        name = named(path.absolute())
+        if name in found:
+            raise command.StageError(f"Expected sources of different names in evaluate.external. Received: {name} "
+                                     f"twice, {str(found[name])!r} and {entry!r}. Rename one.")
+        found[name] = path
+    return found
+
+
+def named(path: Path) -> str:
+    """Return what a source at an absolute path is called."""
+    is_part = spelling.label_of(path.name, LABELS) or spelling.key(path.name) in spelling.SPLITS
+    if path.is_dir() and is_part:
+        return f"{path.parent.name}/{path.name}"
+    return path.name if path.is_dir() else path.stem
+
+
+def sources(found: dict[str, Path], size: int, similarity: float) -> Iterator[Source]:
+    """Read the held-out source, if `prepare` has set one aside, and then others, one by one.
+
+    Args:
+        found: see places().
+        size: side in pixels, prepare.image_size.
+        similarity: from which two pictures are one, prepare.duplicate_similarity.
+
+    Raises:
+        StageError: a layout is not understood, or no image of a source is left.
+    """
+    if (dataset.FOLDER / f"{HELD_OUT}.csv").is_file() and (rows := dataset.read_manifest(HELD_OUT)):
+        leaked = dataset.FOLDER / f"{HELD_OUT_COPIES}.csv"
+        known, name = len(dataset.read_manifest(HELD_OUT_COPIES)) if leaked.is_file() else 0, rows[0].origin
+        if name in found:
+            raise command.StageError(f"Expected sources of other names than prepare.hold_out_source in evaluate."
+                                     f"external. Received: {str(found[name])!r}. Rename it.")
+        yield Source(name, rows, dataset.load(HELD_OUT, size), known, 0)
+    trained = training_pictures() if found else np.zeros((0, 0))
+    for name, path in found.items():
+        yield read(name, path, trained, size, similarity)
+
+
+def training_pictures() -> np.ndarray:
+    """Return the thumbnails of the train and validation splits as copies.unit_vectors: float32 [n, 1024]."""
+    rows = [row for split in ("train", "validation") for row in dataset.read_manifest(split)]
+    return copies.unit_vectors(np.array([imaging.thumbnail((dataset.FOLDER / row.path).read_bytes()) for row in rows]))
+
+
+def read(name: str, path: Path, trained: np.ndarray, size: int, similarity: float) -> Source:
+    """Read a source's files, less those that show a training picture, see sources().
+
+    Args:
+        name, path: of the source. trained: see training_pictures(). size, similarity: see sources().
+    """
+    found = layouts.find(path, LABELS)
+    good = [(file, read) for file, read in reading.read_images(found.files, size)
+            if isinstance(read, reading.Original)]
+    reading.tell(found)
+    thumbnails = np.array([imaging.thumbnail(one.data) for _, one in good], np.float32).reshape(len(good), 32, 32)
+    is_known = shows_training_picture(thumbnails, trained, similarity)
+    kept = [one for one, known in zip(good, is_known, strict=True) if not known]
+    unreadable = len(found.files) - len(good)
+    if not kept:
+        raise command.StageError(f"Expected images in {path} that are no training pictures. Received: none of "
+                                 f"{len(found.files)}; {unreadable} are unreadable, {len(good)} were trained on. "
+                                 "Take it out of evaluate.external.")
+    rows = grouped([as_row(file, one.data) for file, one in kept], thumbnails[~is_known], similarity)
+    images = dataset.Images(np.stack([pixels(one.data, size) for _, one in kept]),
+                            np.array([label_index(row.label) for row in rows]))
+    return Source(name, rows, images, int(is_known.sum()), unreadable)
+
+
+def shows_training_picture(thumbnails: np.ndarray, trained: np.ndarray, similarity: float) -> np.ndarray:
+    """Return which images are a training picture in any orientation, whose score would be memory: bool [n].
+
+    Args:
+        thumbnails: float32 [n, 32, 32]. trained: see training_pictures(). similarity: see sources().
+    """
+    found = np.zeros(len(thumbnails), bool)
+    for orientation in copies.ORIENTATIONS if len(found) else ():
+        turned = copies.unit_vectors(copies.oriented(thumbnails, *orientation))
+        found |= (turned @ trained.T >= similarity).any(axis=1)
+    return found
+
+
+def as_row(file: layouts.File, data: bytes) -> dataset.Row:
+    """Return the row of a file that holds these canonical bytes; its patient as the source says it, in memory only."""
+    patient = f"{file.origin} {file.patient}" if file.patient else ""  # two hospitals may both have a patient 1
+    return dataset.Row("", file.label, -1, imaging.digest(data), file.name, patient=patient, origin=file.origin)
+
+
+def grouped(rows: list[dataset.Row], thumbnails: np.ndarray, similarity: float) -> list[dataset.Row]:
+    """Return rows with their pictures and groups: one of a patient, or of a picture where none is known.
+
+    Args:
+        rows: of one source. thumbnails: float32 [n, 32, 32]. similarity: see sources().
+    """
+    pairs = [copies.exact_pairs([row.digest for row in rows]).indices,
+             copies.duplicate_pairs(thumbnails, similarity).indices]
+    patients = copies.exact_pairs([row.patient or f"unknown {index}" for index, row in enumerate(rows)]).indices
+    picture, group = grouping.components(len(rows), *pairs), grouping.components(len(rows), *pairs, patients)
+    return [replace(row, picture=int(own), group=int(whole))
+            for row, own, whole in zip(rows, picture, group, strict=True)]
+
+
+def pixels(data: bytes, size: int) -> np.ndarray:
+    """Return what serving makes of canonical bytes, as uint8 [size, size, 3]."""
+    return np.rint(preprocess.decode(tf.constant(data), size).numpy() / preprocess.STEP).astype(np.uint8)
+
+
+def label_index(label: str) -> int:
+    """Return a label as index into contract.CLASSES, or scores.UNKNOWN."""
+    return scores.UNKNOWN if label == spelling.TUMOUR else contract.CLASSES.index(label)
