@@ -21,7 +21,7 @@ from stages.common import command
 from stages.common.params import Params
 from stages.data import dataset, preprocess
 from stages.networks.registry import NETWORKS
-from stages.scoring import reports
+from stages.scoring import answers, reports
 from stages.triton import config, provenance, quantization, saved_model
 
 REPOSITORY = Path("model_repository")
@@ -51,7 +51,8 @@ def write_preprocess(new: Path, params: Params) -> config.triton.ModelConfig:
 
 
 def write_network(name: str, new: Path, params: Params, decisions: dict[str, dict],
-                  splits: dict[str, dataset.Images]) -> tuple[list[config.triton.ModelConfig], dict]:
+                  splits: dict[str, dataset.Images],
+                  votes: np.ndarray) -> tuple[list[config.triton.ModelConfig], dict]:
     """Write and check the new version of a network, or of their mean.
 
     Args:
@@ -60,6 +61,7 @@ def write_network(name: str, new: Path, params: Params, decisions: dict[str, dic
         params: of the run.
         decisions: of `evaluate`, by name: temperature, flip averaging and threshold.
         splits: "train", "validation" and "test".
+        votes: float [n], how much each image of the validation split counts.
 
     Returns:
         the Triton configurations of the network and of the classifiers that call it, and how it is served.
@@ -74,7 +76,8 @@ def write_network(name: str, new: Path, params: Params, decisions: dict[str, dic
     pixels = quantization.spread(splits["test"], most)[0]
     worst = saved_model.check_network(name, computed, saved, pixels, params.export.tolerance)
     pixels = np.stack([preprocess.decode(tf.constant(one), size).numpy() for one in golden.images()])
-    served = quantization.served(new, splits, pixels, params.export, params.evaluate.accepted_error)
+    served = quantization.served(new, splits, pixels, params.export, params.evaluate.accepted_error,
+                                 votes)
     print(f"{name}: served with {params.export.runtime} in {served.record['precision']}; the exported model answers "
           f"within {worst:.1e} of the trained one.")
     stage = NETWORKS[name].stage if name in NETWORKS else None
@@ -103,6 +106,7 @@ def main(params: Params) -> None:
     """Write and check all versions, then put them into model_repository/ together with their configurations."""
     decisions = json.loads(reports.DECISIONS.read_text())
     splits = {name: dataset.load(name, params.prepare.image_size) for name in ("train", "validation", "test")}
+    votes = answers.votes(dataset.read_manifest("validation"))
     records, names = {}, (*NETWORKS, contract.ENSEMBLE)
     with ExitStack() as publish:
         # The folders are renamed into place when the block ends: only after every model has passed.
@@ -110,7 +114,7 @@ def main(params: Params) -> None:
                for name in (contract.PREPROCESS, *names)}
         configs = [write_preprocess(new[contract.PREPROCESS], params)]
         for name in names:
-            found, records[name] = write_network(name, new[name], params, decisions, splits)
+            found, records[name] = write_network(name, new[name], params, decisions, splits, votes)
             configs += found
     for one in configs:
         config.write(REPOSITORY, one)

@@ -34,9 +34,8 @@ class Answers:
 
     @property
     def votes(self) -> np.ndarray:
-        """How much each image counts, float [n]: 1 / the images of its picture, so that copies have one vote."""
-        _, picture, copies = np.unique(pictures(self.rows), return_inverse=True, return_counts=True)
-        return 1 / copies[picture]
+        """How much each image counts, float [n]: see votes()."""
+        return votes(self.rows)
 
     def only(self, inside: np.ndarray) -> "Answers":
         """Return the answers for the images where inside, bool [n], is true."""
@@ -51,6 +50,12 @@ class Answers:
 def pictures(rows: list[dataset.Row]) -> np.ndarray:
     """Return the picture of each image, int [n]; one of its own where copies were not looked for."""
     return np.array([row.picture if row.picture >= 0 else -1 - index for index, row in enumerate(rows)], int)
+
+
+def votes(rows: list[dataset.Row]) -> np.ndarray:
+    """Return how much each image counts, float [n]: 1 / the images of its picture, so that copies have one vote."""
+    _, picture, copies = np.unique(pictures(rows), return_inverse=True, return_counts=True)
+    return 1 / copies[picture]
 
 
 def counts(rows: list[dataset.Row]) -> dict[str, int]:

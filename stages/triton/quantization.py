@@ -58,7 +58,7 @@ class Served:
 
 
 def served(version: Path, splits: dict[str, dataset.Images], pixels: np.ndarray, params: Export,
-           accepted_error: float) -> Served:
+           accepted_error: float, votes: np.ndarray | None = None) -> Served:
     """Choose what computes a new version, and write its int8 form into it if that is chosen.
 
     Args:
@@ -67,11 +67,12 @@ def served(version: Path, splits: dict[str, dataset.Images], pixels: np.ndarray,
         pixels: float32 [n, size, size, 3] in [0, 1], of the golden images.
         params: runtime and precision.
         accepted_error: see calibration.review_threshold.
+        votes: see measured().
     """
     runtime: dict[str, str] = {contract.RUNTIME: params.runtime}
     if params.runtime != "openvino":
         return Served({**runtime, "precision": "float32"}, runtime, {}, 0.0)
-    found, answers = measured(version / contract.SAVED_MODEL, splits, params.precision, accepted_error), {}
+    found, answers = measured(version / contract.SAVED_MODEL, splits, params.precision, accepted_error, votes), {}
     if found.precision == "int8":
         ov.save_model(found.model, version / INT8, compress_to_fp16=False)
         answers[contract.GOLDEN_INT8] = golden.to_text(predict(found.model, pixels, "int8"))
@@ -189,13 +190,19 @@ def candidates(wanted: str, images: int) -> tuple[str, ...]:
 
 def spread(images: dataset.Images, most: int) -> tuple[np.ndarray, np.ndarray]:
     """Return pixels float32 [n, size, size, 3] in [0, 1] and labels int64 [n] of at most so many images of a split."""
-    chosen = np.unique(np.linspace(0, len(images) - 1, min(len(images), most)).astype(int))
+    chosen = spaced(len(images), most)
     some = dataset.Images(images.pixels[chosen], images.labels[chosen])
     (pixels, labels), = dataset.batches(some, len(some)).as_numpy_iterator()
     return pixels, labels
 
 
-def measured(saved_model: Path, splits: dict[str, dataset.Images], wanted: str, accepted_error: float) -> Measured:
+def spaced(count: int, most: int) -> np.ndarray:
+    """Return at most so many of the indices of `count` images, evenly spaced: int [n]."""
+    return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))
+
+
+def measured(saved_model: Path, splits: dict[str, dataset.Images], wanted: str, accepted_error: float,
+             votes: np.ndarray | None = None) -> Measured:
     """Compare the precisions that a SavedModel may be served with.
 
     Args:
@@ -203,6 +210,7 @@ def measured(saved_model: Path, splits: dict[str, dataset.Images], wanted: str, 
         splits: "train", for the scales of int8; "validation", which decides; "test", which reports.
         wanted: param export.precision.
         accepted_error: see calibration.review_threshold.
+        votes: float [n], how much each image of the validation split counts for that; 1 unless given.
     """
     models = {name: ov.Core().read_model(saved_model) for name in ("float32", "bfloat16")}
     (pixels, labels), (test, test_labels) = (spread(splits[name], JUDGED_IMAGES) for name in ("validation", "test"))
@@ -210,7 +218,8 @@ def measured(saved_model: Path, splits: dict[str, dataset.Images], wanted: str, 
     compared = candidates(wanted, len(labels))
     if "int8" in compared:
         rough = quantized(saved_model, spread(splits["train"], CALIBRATION_IMAGES)[0])
-        decision = calibration.decide(labels, predict(rough, pixels, "int8"), accepted_error)
+        own = None if votes is None else votes[spaced(len(votes), JUDGED_IMAGES)]
+        decision = calibration.decide(labels, predict(rough, pixels, "int8"), accepted_error, own)
         models["int8"] = with_temperature(rough, decision["temperature"])
         threshold = decision["review_threshold"]
     found = {name: agreement(labels, plain, predict(models[name], pixels, name)) for name in compared}
