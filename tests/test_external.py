@@ -42,11 +42,20 @@ def test_a_folder_of_tumours_of_unknown_type_is_read_with_copies_as_one_picture(
     assert len(set(pictures)) == 12 and pictures.count(pictures[again.index(True)]) == 2
 
 
-def test_training_pictures_in_any_orientation_are_left_out_and_counted(elsewhere, phantoms):
+def test_training_pictures_in_any_orientation_are_left_out_and_counted(elsewhere, phantoms, capsys):
     thumbnails = [np.asarray(Image.open(path).convert("L").resize((32, 32), Image.Resampling.BOX), np.float32)
                   for path in sorted((phantoms / "glioma").iterdir())[:2]]
     found = read(elsewhere, copies.unit_vectors(np.stack(thumbnails)))
     assert found.known == 3 and len(found.rows) == 10 and found.facts["known"] == 3
+    assert "left out: 3 of 13 images of elsewhere: they show training pictures" in capsys.readouterr().out
+
+
+def test_a_held_out_source_of_training_pictures_only_is_said_not_scored(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    dataset.write_manifest(dataset.FOLDER / "held_out.csv", [])
+    dataset.write_manifest(dataset.FOLDER / "held_out_duplicates.csv", [Row("", "glioma", 0, "", "", origin="web")] * 2)
+    assert list(external.sources({}, 64, 0.98)) == []
+    assert capsys.readouterr().out == "web: not scored, since all 2 images of it copy training pictures.\n"
 
 
 def test_an_unreadable_file_is_named_and_counted(elsewhere, capsys):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
+from tqdm import tqdm
 
 import imaging
 from core import contract
@@ -78,16 +79,23 @@ def sources(found: dict[str, Path], size: int, similarity: float) -> Iterator[So
     Raises:
         StageError: a layout is not understood, or no image of a source is left.
     """
-    if (dataset.FOLDER / f"{HELD_OUT}.csv").is_file() and (rows := dataset.read_manifest(HELD_OUT)):
-        leaked = dataset.FOLDER / f"{HELD_OUT_COPIES}.csv"
-        known, name = len(dataset.read_manifest(HELD_OUT_COPIES)) if leaked.is_file() else 0, rows[0].origin
-        if name in found:
-            raise command.StageError(f"Expected sources of other names than prepare.hold_out_source in evaluate."
-                                     f"external. Received: {str(found[name])!r}. Rename it.")
-        yield Source(name, rows, dataset.load(HELD_OUT, size), known, 0)
+    if own := held_out(size):
+        if own.name in found:
+            raise command.StageError("Expected sources of other names than prepare.hold_out_source in evaluate."
+                                     f"external. Received: {str(found[own.name])!r}. Rename it.")
+        yield own
     trained = training_pictures() if found else np.zeros((0, 0))
     for name, path in found.items():
         yield read(name, path, trained, size, similarity)
+
+
+def held_out(size: int) -> Source | None:
+    """Read the source that `prepare` has set aside; None, with a line that says so, if all of it copies training."""
+    known, rows = (dataset.read_manifest(name) if (dataset.FOLDER / f"{name}.csv").is_file() else []
+                   for name in (HELD_OUT_COPIES, HELD_OUT))
+    if known and not rows:
+        print(f"{known[0].origin}: not scored, since all {len(known)} images of it copy training pictures.")
+    return Source(rows[0].origin, rows, dataset.load(HELD_OUT, size), len(known), 0) if rows else None
 
 
 def training_pictures() -> np.ndarray:
@@ -114,6 +122,8 @@ def read(name: str, path: Path, trained: np.ndarray, size: int, similarity: floa
         raise command.StageError(f"Expected images in {path} that are no training pictures. Received: none of "
                                  f"{len(found.files)}; {unreadable} are unreadable, {len(good)} were trained on. "
                                  "Take it out of evaluate.external.")
+    if len(kept) < len(good):
+        tqdm.write(f"left out: {len(good) - len(kept)} of {len(good)} images of {name}: they show training pictures")
     rows = grouped([as_row(file, one.data) for file, one in kept], thumbnails[~is_known], similarity)
     images = dataset.Images(np.stack([pixels(one.data, size) for _, one in kept]),
                             np.array([label_index(row.label) for row in rows]))
