@@ -286,9 +286,17 @@ def test_the_card_warns_of_phantoms_only_when_they_are(workplace):
     real = facts | {"data": facts["data"] | {"source": "dataset/Training"}}
     assert "say nothing about patients" in card.card(**facts)
     assert "phantom" not in card.card(**real) and "The ids of the patients are lost" in card.card(**real)
-    known = real | {"results": facts["results"] | {"patients": 7, "picture_groups": 2}}
-    text = card.card(**known)
+
+
+def test_the_card_says_whose_the_images_are_where_that_is_known(workplace):
+    facts = written(workplace)
+    known = facts["data"] | {"source": "dataset/Training", "patients": 7, "images_of_patients": 40}
+    results = facts["results"] | {"patients": 7, "picture_groups": 2}
+    text = card.card(**facts | {"data": known, "results": results})
     assert "ids of the patients are lost" not in text and "7 patients and 2 picture groups" in text
+    assert "7 patients are known, of 40 of the 48 images, and no split cuts them" in text
+    cut = card.card(**facts | {"data": known | {"group_by": "runs"}})
+    assert "splits may cut them (`prepare.group_by=runs`)" in cut and "Images of one patient form a group" not in cut
 
 
 def test_the_card_shows_the_source_probe_when_there_is_one(workplace):
