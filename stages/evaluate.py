@@ -15,6 +15,8 @@ training pictures as well, which is what others report on that test set. What th
 evaluate.external lists folders and CSV files of other sources, in the layouts of dataset/README.md: a folder `tumour`
 is of tumours of unknown type. They, prepare.hold_out_source and what the test split holds of each origin are scored
 under `sources`, and in reports/evaluate/sources.csv. Nothing is chosen on them.
+
+evaluate.boxes, a CSV file of boxes around tumours of the public set, lets it count how often heatmaps point at them.
 """
 
 from pathlib import Path
@@ -25,7 +27,7 @@ from stages.common.params import Params
 from stages.data import dataset
 from stages.networks.registry import NETWORKS
 from stages.reporting import card, diagrams, tables
-from stages.scoring import answers, calibration, external, pointing, reports, sources
+from stages.scoring import answers, boxes, calibration, external, pointing, reports, sources
 from stages.scoring.answers import Answers
 from stages.scoring.params import Evaluate
 
@@ -52,13 +54,13 @@ def answered(params: Params, splits: answers.Splits,
     return given | {contract.ENSEMBLE: answers.ensemble(list(given.values()))}, facts
 
 
-def write_network(name: str, source: str, images: dataset.Images, given: dict[str, Answers],
+def write_network(name: str, facts: dict, images: dataset.Images, given: dict[str, Answers],
                   params: Evaluate) -> tuple[dict, dict, str]:
     """Choose temperature and threshold of a network, score it, and write its tables and diagrams.
 
     Args:
         name: the network's, or contract.ENSEMBLE.
-        source: what the data are called.
+        facts: of the test, see tables.report.
         images: the test split's.
         given: its answers, see answers.decided.
         params: this stage's.
@@ -71,14 +73,15 @@ def write_network(name: str, source: str, images: dataset.Images, given: dict[st
         result["sources"] = found
     test = given[answers.SCORED_ON]
     probabilities = calibration.with_temperature(test.raw, decision["temperature"])
-    title, folder = f"{name} on {len(test.labels)} test images ({source})", reports.REPORTS / name
+    source, folder = facts["data_source"], reports.REPORTS / name
+    title = f"{name} on {len(test.labels)} test images ({source})"
     tables.write(folder, test, probabilities)
     diagrams.write(folder, title, test, probabilities, result)
     diagrams.failures(images, probabilities, title, SHOWN / name / "failures.png")
     if name in NETWORKS:
         history = reports.table(Path("reports") / NETWORKS[name].stage / "history.csv")
         diagrams.learning_curves(history, f"{name}, training ({source})", folder / "learning_curves.png")
-    return decision, result, tables.report(name, source, decision, result, params.prevalence)
+    return decision, result, tables.report(name, facts, decision, result)
 
 
 def main(params: Params) -> None:
@@ -86,20 +89,25 @@ def main(params: Params) -> None:
     places = external.places(params.evaluate.external)
     data, splits = dataset.read_report(), answers.read_splits(params.prepare.image_size)
     rows, images = splits[answers.SCORED_ON]
-    given, facts = answered(params, splits, places)
+    around = boxes.of_rows(rows, Path(params.evaluate.boxes)) if params.evaluate.boxes else None
+    given, outside = answered(params, splits, places)
     result = {"data_source": data["source"], **answers.counts(rows), "resamples": params.evaluate.bootstrap,
               "prevalence": params.evaluate.prevalence}
     decisions, texts = {}, []
     for name, own in given.items():
-        decisions[name], result[name], text = write_network(name, data["source"], images, own, params.evaluate)
+        decisions[name], result[name], text = write_network(name, result, images, own, params.evaluate)
         texts.append(text)
-        for source, known in facts.items():
+        for source, known in outside.items():
             result[name]["sources"][source] |= known
-        print(tables.summary(name, decisions[name], result[name], params.evaluate.prevalence))
+        print(tables.summary(name, result, decisions[name], result[name]))
     if data["source"] == contract.PHANTOM:
         for name, network in NETWORKS.items():
             result[name]["pointing_game"] = pointing.game(network.load(), params.prepare.image_size,
                                                           params.evaluate.average_flip)
+    elif around is not None:
+        for name, network in NETWORKS.items():
+            result[name]["pointing_game"] = pointing.game_on_boxes(network.load(), given[name][answers.SCORED_ON],
+                                                                   images, around, params.evaluate)
     files.write_json(reports.SCORES, result)
     files.write_json(reports.DECISIONS, decisions)
     files.write_text(reports.REPORTS / "sources.csv", tables.sources_csv({name: result[name] for name in given}))

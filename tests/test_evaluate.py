@@ -163,7 +163,8 @@ def test_without_duplicates_or_bootstrap_there_is_neither(copy, tiny, capsys):
     assert "No intervals were computed" in evaluate.CARD.read_text()
     printed = capsys.readouterr().out
     assert printed.startswith(f"custom, tumour or not: sensitivity {one['tumour']['sensitivity']:.3f}, specificity")
-    assert f"custom: accuracy {one['accuracy']:.3f}, macro F1" in printed and "MODEL_CARD.md." in printed
+    whom = "8 test images of 8 pictures, 8 picture groups"
+    assert f"custom, on {whom}: accuracy {one['accuracy']:.3f}, macro F1" in printed and "MODEL_CARD.md." in printed
 
 
 def test_each_source_is_scored_for_each_network_and_their_mean(workplace, results):

@@ -150,20 +150,27 @@ def decision_text(decision: dict) -> str:
                     f"{decision['validation_error_of_accepted']:.1%} of these wrong.\n")
 
 
-def report(name: str, source: str, decision: dict, result: dict, prevalence: float) -> str:
+def report(name: str, facts: dict, decision: dict, result: dict) -> str:
     """Return a network's part of the text report: tumour or not first.
 
     Args:
-        name: the network's. source: what the data are called. decision, result: see answers.decided.
-        prevalence: see scores.tumour.
+        name: the network's. decision, result: see answers.decided.
+        facts: of the test, what stands above the networks in reports/evaluate/metrics.json.
     """
-    return (f"{tumour_text(name, result, prevalence)}\n\n{name}, trained and tested on: {source}\n\n"
+    return (f"{tumour_text(name, result, facts['prevalence'])}\n\n"
+            f"{name}, trained and tested on: {facts['data_source']}; {tested(facts)}\n\n"
             f"{classes_text(result['classes'])}\n{comparison(result)}\n{sources_text(result.get('sources', {}))}"
             f"{decision_text(decision)}")
 
 
-def summary(name: str, decision: dict, result: dict, prevalence: float) -> str:
-    """Return a network's scores as two lines: tumour or not, then which class."""
+def tested(counts: dict[str, int]) -> str:
+    """Return what was tested on as text; see answers.counts."""
+    return f"{counts['images']:,} test images of {counts['pictures']:,} pictures, {people(counts)}"
+
+
+def summary(name: str, facts: dict, decision: dict, result: dict) -> str:
+    """Return a network's scores as two lines: tumour or not, then which class. The arguments are those of report()."""
     shown = ", ".join(f"{title} {intervals.shown(result, key)}" for key, title in
                       (("accuracy", "accuracy"), ("macro_f1", "macro F1"), ("ece", "calibration error")))
-    return f"{tumour_text(name, result, prevalence)}\n{name}: {shown}. {decision_text(decision)}".rstrip()
+    return (f"{tumour_text(name, result, facts['prevalence'])}\n"
+            f"{name}, on {tested(facts)}: {shown}. {decision_text(decision)}").rstrip()
