@@ -124,13 +124,14 @@ def train(job: Job, images: dataset.Images, params: Params) -> dict[str, Answers
         plain, dataset.batches(parts[split], own.batch_size), own.average_flip)) for split in stored.SPLITS}
 
 
-def progress(left: list[Job], total: int, started: float) -> Iterator[Job]:
-    """Give one job after the other, and print before each which it is, the minutes so far, and what is left."""
+def progress(left: list[Job], todo: list[Job]) -> Iterator[Job]:
+    """Give the jobs that are left, and print before each which of all it is, the minutes so far, and what is left."""
+    started = time.monotonic()
     for done, job in enumerate(left):
         so_far = (time.monotonic() - started) / 60
         rest = f", about {so_far / done * (len(left) - done):.0f} minutes" if done else ""
-        print(f"Fold {job.fold.number}, {job.network.name}: {so_far:.0f} minutes so far; {len(left) - done} of {total} "
-              f"trainings are left{rest}.", flush=True)
+        print(f"Fold {job.fold.number} of {todo[-1].fold.number}, {job.network.name}: {so_far:.0f} minutes so far; "
+              f"{len(left) - done} of {len(todo)} trainings are left{rest}.", flush=True)
         yield job
 
 
@@ -153,7 +154,7 @@ def finish(todo: list[Job], rows: list[dataset.Row], params: Params) -> dict[str
     print(f"{len(todo) - len(left)} of {len(todo)} trainings were finished before.")
     if left:
         images = dataset.load_rows(rows, params.prepare.image_size)
-        for job in progress(left, len(todo), time.monotonic()):
+        for job in progress(left, todo):
             stored.write(job.network.name, job.fold, job.key, train(job, images, params))
     given: dict[str, list] = {}
     for job in todo:  # read again, so that a run in one go and a continued one give the same numbers
@@ -166,8 +167,8 @@ def finish(todo: list[Job], rows: list[dataset.Row], params: Params) -> dict[str
 def main(params: Params) -> None:
     """Write data/crossval and reports/crossval."""
     rows, data = assignment.pool(), dataset.read_report()
-    for split, count in assignment.left_out().items():
-        print(f"The {count} images of data/prepared/{split}.csv take no part.")
+    for split, count in assignment.left_out(data).items():
+        print(f"The {count} images of {split} take no part.")
     given = finish(jobs(rows, params), rows, params)
     found = {name: summary.results(one, params.evaluate) for name, one in given.items()}
     files.write_json(REPORTS / "metrics.json", {

@@ -118,7 +118,7 @@ def test_only_the_missing_fold_is_trained_and_goes_on_where_it_was_interrupted(c
     crossval.main(small)
     after, text = contents(), capsys.readouterr().out
     assert after["fold_1.csv"] == before["fold_1.csv"] and after["fold_2.csv"][1] == before["fold_2.csv"][1]
-    assert "Fold 2, one: 0 minutes so far; 1 of 2 trainings are left" in text and "1 epochs are done" in text
+    assert "Fold 2 of 2, one: 0 minutes so far; 1 of 2 trainings are left" in text and "1 epochs are done" in text
 
 
 def test_a_fold_of_other_params_is_trained_anew_and_that_is_said(copy, small, capsys):
@@ -156,6 +156,9 @@ def test_the_scores_of_the_folds_and_their_spread(finished):
     assert [float(line["accuracy"]) for line in table] == accuracies and len(accuracies) == 2
     assert found["over_folds"]["accuracy"] == {
         "mean": pytest.approx(np.mean(accuracies), abs=1e-6), "min": min(accuracies), "max": max(accuracies)}
+    shares = [{name: float(line[f"tumour_{name}"]) for name in ("sensitivity", "specificity")} for line in table]
+    for name in ("sensitivity", "specificity"):  # folds hold equally many images with a tumour, and without
+        assert found["tumour"][name] == pytest.approx(np.mean([one[name] for one in shares]), abs=1e-5)
     assert [(line["network"], line["fold"], line["images"]) for line in table] == [("one", "1", "24"),
                                                                                    ("one", "2", "24")]
 
@@ -207,10 +210,9 @@ def test_an_unknown_network_is_refused():
         crossval.chosen(["one", "vgg"])
 
 
-def test_splits_that_take_no_part_are_named(copy, small, capsys):
-    dataset.write_manifest(dataset.FOLDER / "test_duplicates.csv", dataset.read_manifest("train")[:4])
-    crossval.main(small)
-    assert "The 4 images of data/prepared/test_duplicates.csv take no part." in capsys.readouterr().out
+def test_splits_that_take_no_part_are_named():
+    counted = {"train": {"glioma": 9}, "test_duplicates": {"glioma": 3, "notumor": 1}, "held_out": {"glioma": 0}}
+    assert assignment.left_out({"splits": counted}) == {"test_duplicates": 4}
 
 
 def test_what_it_writes_outside_git_is_ignored_and_outlives_an_interruption():

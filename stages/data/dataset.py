@@ -5,8 +5,10 @@ Images are decoded once, by the function that serving uses, and kept as uint8.
 
 import csv
 import json
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -40,7 +42,6 @@ class Row:
     origin: str = ""
 
 
-
 def write_manifest(path: Path, rows: list[Row]) -> None:
     """Write rows as CSV with a header."""
     with files.replacing(path) as new, new.open("w", newline="", encoding="utf-8") as file:
@@ -56,8 +57,8 @@ def read_manifest(split: str, folder: Path = FOLDER) -> list[Row]:
         FileNotFoundError: `prepare` has not run.
     """
     with (folder / f"{split}.csv").open(newline="", encoding="utf-8") as file:
-        return [Row(**line | {"group": int(line["group"]), "picture": int(line["picture"])})
-                for line in csv.DictReader(file)]
+        lines: Iterable[dict[str, Any]] = csv.DictReader(file)
+        return [Row(**line | {"group": int(line["group"]), "picture": int(line["picture"])}) for line in lines]
 
 
 def read_report() -> dict:

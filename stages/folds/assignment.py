@@ -29,10 +29,14 @@ def pool() -> list[dataset.Row]:
     return sorted(rows, key=lambda row: (row.digest, row.source))
 
 
-def left_out() -> dict[str, int]:
-    """Return the number of images in each further split of `prepare`, such as those of a source that is held out."""
-    names = sorted({path.stem for path in dataset.FOLDER.glob("*.csv")} - set(dataset.SPLITS))
-    return {name: len(dataset.read_manifest(name)) for name in names}
+def left_out(data: dict) -> dict[str, int]:
+    """Return the number of images in each further split of `prepare`, such as those of a source that is held out.
+
+    Args:
+        data: what `prepare` counted, see dataset.read_report.
+    """
+    sizes = {split: sum(labels.values()) for split, labels in data["splits"].items() if split not in dataset.SPLITS}
+    return {split: size for split, size in sizes.items() if size}
 
 
 def folds(rows: list[dataset.Row], own: Crossval, validation_fraction: float) -> list[Fold]:

@@ -18,8 +18,10 @@ from stages.scoring import answers, calibration, intervals
 from stages.scoring.answers import CHOSEN_ON, SCORED_ON, Answers
 from stages.scoring.params import Evaluate
 
-SHOWN = ("accuracy", "macro_f1", "ece")
-"""Scores of the printed sentence."""
+SHOWN = {"accuracy": "accuracy", "macro_f1": "macro F1", "ece": "calibration error"}
+"""Scores of the printed sentence, and what they are called there."""
+TUMOUR = ("sensitivity", "specificity")
+"""What a fold's scores say of the first question, tumour or not."""
 
 
 def results(given: list[dict[str, Answers]], params: Evaluate) -> dict:
@@ -63,7 +65,8 @@ def of_fold(test: Answers, decision: dict, params: Evaluate) -> dict:
     scores = answers.judged(test, decision, replace(params, bootstrap=0))  # type: ignore[type-var]  # of pydantic
     return {"images": len(test.rows), "groups": len(set(test.groups.tolist())),
             "temperature": decision["temperature"], "review_threshold": decision["review_threshold"],
-            **{name: value for name, value in scores.items() if isinstance(value, float)}}
+            **{name: value for name, value in scores.items() if isinstance(value, float)},
+            **{f"tumour_{name}": scores["tumour"][name] for name in TUMOUR}}
 
 
 def folds_csv(found: dict[str, dict]) -> str:
@@ -83,6 +86,6 @@ def folds_csv(found: dict[str, dict]) -> str:
 
 def sentence(name: str, result: dict) -> str:
     """Return a network's scores in a line: of all images with the interval, and from fold to fold."""
-    parts = [f"{score} {intervals.shown(result, score)}, in the folds {over['min']:.3f} to {over['max']:.3f}"
-             for score, over in result["over_folds"].items() if score in SHOWN]
+    parts = [f"{title} {intervals.shown(result, score)}, in the folds {result['over_folds'][score]['min']:.3f} to "
+             f"{result['over_folds'][score]['max']:.3f}" for score, title in SHOWN.items()]
     return f"{name}: {'; '.join(parts)}."
