@@ -1,6 +1,4 @@
-"""Where the network looks: the formula against TensorFlow's gradients, and whether it means anything."""
-
-import json
+"""Where the network looks: the formula against TensorFlow's gradients."""
 
 import keras
 import numpy as np
@@ -9,8 +7,6 @@ import tensorflow as tf
 
 from stages.layers import answer, explain
 from stages.networks import custom, resnet50
-from stages.scoring import pointing
-from tests.conftest import PROJECT
 
 SIZE = 64
 
@@ -78,27 +74,3 @@ def test_a_network_that_is_built_differently_is_refused(networks):
     strange = keras.Model(pixels, keras.layers.Dense(4, "softmax")(keras.layers.LayerNormalization()(pooled)))
     with pytest.raises(ValueError, match="Received: layer_normalization"):
         answer.explained(strange, False)(np.zeros((1, 8, 8, 3), np.float32))
-
-
-def test_a_peak_in_or_near_the_tumour_is_a_hit():
-    masks = np.zeros((4, 28, 28), bool)
-    masks[:, 13:15, 13:15] = True
-    seen = np.zeros((4, 7, 7), np.float32)
-    seen[0, 3, 3] = seen[1, 3, 5] = seen[2, 6, 6] = 1.0  # the fourth shows nothing
-    hits, chance = pointing.score(seen, masks)
-    assert hits == 0.25 and 4 / 28**2 < chance < 0.06
-
-
-def test_the_committed_networks_point_at_tumours_and_with_random_weights_they_do_not():
-    """The default run's figures; evaluate plays the game anew in every run on phantoms."""
-    measured = json.loads((PROJECT / "reports/evaluate/metrics.json").read_text())["custom"]["pointing_game"]
-    assert measured["hits"] > 8 * measured["chance"]
-    assert measured["hits_with_random_weights"] < 0.5 * measured["hits"]
-
-
-def test_the_game_is_played_with_new_weights_and_leaves_the_network_alone(networks, monkeypatch):
-    monkeypatch.setattr(pointing, "PER_CLASS", 2)
-    before = [np.array(weight) for weight in networks["custom"].weights]
-    played = pointing.game(networks["custom"], SIZE, average_flip=False)
-    assert played["images"] == 6 and 0 < played["chance"] < 0.5
-    assert all(np.array_equal(one, now) for one, now in zip(before, networks["custom"].weights, strict=True))
