@@ -8,6 +8,7 @@ by their digest, and one manifest for each split; reports/prepare/ says what the
 shows the least similar images that were joined. A second for 200 images.
 """
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,7 +17,7 @@ import numpy as np
 from core import files
 from stages.common import command
 from stages.common.params import Params
-from stages.data import dataset, grouping, reading, report, splitting
+from stages.data import dataset, grouping, labels, reading, report, splitting
 from stages.reporting import figures
 
 REPORTS = dataset.REPORT.parent
@@ -33,7 +34,7 @@ def write_data(folder: Path, splits: dict[str, list[dataset.Row]], scans: list[r
 
 
 def write_reports(summary: dict, splits: dict[str, list[dataset.Row]], rows: list[dataset.Row],
-                  weakest: list[grouping.Pair]) -> None:
+                  weakest: list[grouping.Pair], conflicts: str) -> None:
     """Write the numbers and figures of reports/prepare, and the joined pairs.
 
     Args:
@@ -41,11 +42,12 @@ def write_reports(summary: dict, splits: dict[str, list[dataset.Row]], rows: lis
         splits: rows of each split.
         rows: all images, in the order that the pairs mean.
         weakest: the pairs to show.
+        conflicts: the content of label_conflicts.csv.
     """
     name = summary["source"]
     files.write_json(dataset.REPORT, summary)
     files.write_text(REPORTS / "counts.csv", report.counts_csv(splits))
-    files.write_text(REPORTS / "label_conflicts.csv", report.conflicts_csv(rows))
+    files.write_text(REPORTS / "label_conflicts.csv", conflicts)
     figures.counts(summary["splits"], f"Images by split and class ({name})", REPORTS / "counts.png")
     figures.draw_pairs(rows, weakest, dataset.FOLDER, name, SHOWN / "duplicates.png")
 
@@ -58,13 +60,21 @@ def main(params: Params) -> None:
         groups = grouping.group(scans, own)
         rows = [replace(row, group=int(number), picture=int(picture)) for row, number, picture in
                 zip([row for one in scans for row in one.rows], groups.final, groups.copies, strict=True)]
-        splits = splitting.split(rows, np.arange(len(rows)) >= len(scans[0].rows), own)
+        doubted = labels.conflicts(rows, [known for one in scans for known in one.known])
+        for line in labels.told(rows, doubted, own.label_conflicts):
+            print(line)
+        settled = labels.settled(rows, doubted, own.label_conflicts)
+        kept = np.array([row is not None for row in settled])
+        external = np.arange(len(rows)) >= len(scans[0].rows)
+        splits = splitting.split([row for row in settled if row], external[kept], own)
         write_data(new, splits, scans)
-    summary = report.report(splits, groups, own) | {
+    summary = report.report(splits, groups, kept, own) | {
+        "label_conflicts": len({one.index for one in doubted}),
+        "left_out": dict(sum((Counter(one.left_out) for one in scans), Counter())),
         "unreadable": sum(len(one.bad) for one in scans),
         "sizes": report.sizes(np.concatenate([one.features for one in scans])),
         "source_probe": report.source_probe(splits, scans[0])}
-    write_reports(summary, splits, rows, groups.weakest)
+    write_reports(summary, splits, rows, groups.weakest, labels.conflicts_csv(rows, doubted))
     print(report.sentences(summary))
     print(f"Written: {dataset.FOLDER}, {REPORTS} and {SHOWN}.")
 

@@ -14,6 +14,7 @@ from core import contract
 from stages import prepare
 from stages.common import command
 from stages.data import dataset, grouping, phantom, preprocess, probe, reading, report, splitting
+from stages.data.copies import Pairs
 from tests.support import medical
 
 
@@ -61,10 +62,10 @@ def plant_copies(original: Path) -> None:
 
 
 def plant_series(original: Path, count: int) -> None:
-    """Write adjacent slices beside a picture: each a pixel further to the left, similar but no copies."""
+    """Write adjacent slices beside a picture: each turned by some degrees more, similar but no copies."""
     picture = Image.open(original).convert("L")
     for number in range(count):
-        moved = Image.fromarray(np.roll(np.asarray(picture), number, axis=1))
+        moved = picture.rotate(7 * (number + 1), Image.Resampling.BICUBIC)
         moved.save(original.with_name(f"run_{number + 8}.png"))
 
 
@@ -110,8 +111,8 @@ def test_group_by_duplicates_joins_no_series(params, source):
     alone = read_report()
     prepare.main(params)
     joined = read_report()
-    assert (alone["group_by"], joined["group_by"]) == ("duplicates", "runs")
-    assert alone["runs_joined"] == 0 and alone["largest_group"] == 2 and alone["groups_by_class"]["pituitary"] == 11
+    assert (alone["group_by"], joined["group_by"]) == ("duplicates", "patients")
+    assert alone["runs_joined"] == 0 and alone["largest_group"] == 1 and alone["groups_by_class"]["pituitary"] == 12
     assert joined["runs_joined"] >= 5 and joined["largest_group"] >= 7
     for found in (alone, joined):
         assert found["images"] == found["groups"] + found["near_duplicates"] + found["runs_joined"] == 30
@@ -189,32 +190,27 @@ def test_conflicts_are_listed_by_digest(params, source):
     text = (prepare.REPORTS / "label_conflicts.csv").read_text()
     lines = list(csv.DictReader(text.splitlines()))
     assert {line["label"] for line in lines} >= {"glioma", "notumor"} and len({line["group"] for line in lines}) == 1
-    assert read_report()["label_conflicts"] == 1 and "ph-gl" not in text and "same" not in text
+    assert read_report()["label_conflicts"] == 2 and "ph-gl" not in text and "same" not in text
     digests = {row.digest for name in dataset.SPLITS for row in dataset.read_manifest(name)}
-    assert list(lines[0]) == ["group", "label", "digest"] and all(line["digest"] in digests for line in lines)
+    assert list(lines[0]) == ["kind", "group", "label", "original", "digest"]
+    assert all(line["digest"] in digests for line in lines)
 
 
-@pytest.mark.parametrize("count, words", [(0, "No groups with more than one label.\n"),
-                                          (1, "1 group with more than one label, see label_conflicts.csv.\n"),
-                                          (2, "2 groups with more than one label, see label_conflicts.csv.\n")])
+@pytest.mark.parametrize("count, words", [(0, "No images with a doubtful label.\n"),
+                                          (1, "1 image with a doubtful label, see label_conflicts.csv.\n"),
+                                          (2, "2 images with a doubtful label, see label_conflicts.csv.\n")])
 def test_the_sentences_count_conflicts(count, words):
     summary = {"images": 9, "source": "x", "unreadable": 0, "groups": 9, "splits": {}, "label_conflicts": count,
+               "patients": 0, "patients_alone": 0, "left_out": {},
                "source_probe": {"accuracy": 0.5, "majority_accuracy": 0.25}}
     assert words in report.sentences(summary)
 
 
-def test_at_most_twenty_conflicts_are_listed():
-    rows = [dataset.Row("", label, number, f"{number}", "") for number in range(30) for label in ("glioma", "notumor")]
-    assert len({line.split(",")[0] for line in report.conflicts_csv(rows).splitlines()[1:]}) == 20
-    assert report.conflicts_csv(rows[::2]) == "group,label,digest\n"
-
-
 def test_the_weakest_pairs_of_both_kinds_come_first():
-    thumbnails = np.random.default_rng(0).random((40, 32, 32), np.float32)
-    vectors = grouping.unit_vectors(thumbnails)
-    pairs = {"picture": np.stack([np.arange(20), np.arange(20) + 20]), "run": np.array([[0], [1]])}
-    shown = grouping.weakest(vectors, pairs, 8)
-    alike = grouping.similarities(vectors, pairs["picture"])
+    alike = np.random.default_rng(0).random(20).astype(np.float32)
+    kinds = {"picture": [Pairs(np.stack([np.arange(20), np.arange(20) + 20]), alike)],
+             "run": [Pairs(np.array([[0], [1]]), np.float32([0.5]))]}
+    shown = grouping.weakest(kinds, 8)
     assert [pair.similarity for pair in shown] == sorted(pair.similarity for pair in shown)
     assert [pair.similarity for pair in shown if pair.kind == "picture"] == np.sort(alike)[:4].tolist()
     assert [(pair.first, pair.second) for pair in shown if pair.kind == "run"] == [(0, 1)]
@@ -298,7 +294,8 @@ def test_phantoms_are_the_default(tiny, tmp_path, monkeypatch, capsys):
     found = json.loads(dataset.REPORT.read_text())
     assert found["source"] == contract.PHANTOM and found["images"] == 48
     sentences = capsys.readouterr().out.splitlines()
-    assert sentences[0].startswith("Read 48 images of phantom (0 unreadable) in ") and "{" not in "".join(sentences)
+    assert sentences[0].startswith("Read 48 images of phantom (0 unreadable, 0 files left out) in ")
+    assert "{" not in "".join(sentences)
     assert sentences[-1] == "Written: data/prepared, reports/prepare and data/shown/prepare."
 
 

@@ -3,7 +3,7 @@
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 
@@ -15,28 +15,33 @@ import imaging
 from core import contract
 from imaging import decode
 from stages.common import command
-from stages.data import dataset, figshare, layouts, phantom, preprocess, probe
+from stages.data import dataset, figshare, layouts, patients, phantom, preprocess, probe
 from stages.data.params import Prepare
 
 JPEG_MAGIC = b"\xff\xd8"
+DETAILS = 64
+"""Side of the larger thumbnails."""
 
 
 @dataclass(frozen=True)
 class Scan:
     """What one source held.
 
-    The rows of the good images; their thumbnails float32 [n, 32, 32] and features float32 [n, 22], see `probe`; name
-    and fault of each bad file; of the good images also the files that they were, and the SHA-256 of these as 64
-    hexadecimal digits; how many files are no images, by the reason.
+    The rows of the good images; their thumbnails float32 [n, 32, 32], the same with more details float32 [n, 64, 64],
+    and features float32 [n, 22], see `probe`; name and fault of each bad file; of the good images also the files that
+    they were, and the SHA-256 of these as 64 hexadecimal digits; how many files are no images, by the reason; and what
+    else is known of the good images.
     """
 
     rows: list[dataset.Row]
     thumbnails: np.ndarray
+    details: np.ndarray
     features: np.ndarray
     bad: list[tuple[str, str]]
     files: list[layouts.File]
     digests: list[str]
     left_out: dict[str, int]
+    known: list[patients.Known]
 
 
 @dataclass(frozen=True)
@@ -141,31 +146,35 @@ def read_images(files: list[layouts.File], size: int) -> Iterator[tuple[layouts.
             yield file, found
 
 
-def scan(source: Path, images: Path, params: Prepare) -> Scan:
+def scan(source: Path, images: Path, params: Prepare, whose: patients.Patients) -> Scan:
     """Read every image of a source and store its canonical bytes under their digest.
 
     Args:
         source: folder or CSV file, see `layouts`.
         images: where the canonical images go.
         params: of this stage.
+        whose: numbers the patients.
 
     Raises:
         StageError: the layout is not understood, or a class has no image.
     """
     found = layouts.find(source)
-    rows, thumbnails, features, bad, files, digests = [], [], [], [], [], []
+    rows, thumbnails, details, features, bad, files, digests = [], [], [], [], [], [], []
     for file, read in read_images(pick(found.files, params.max_per_class, params.seed), params.image_size):
         if isinstance(read, str):
             bad.append((file.name, read))
             continue
         rows.append(store(read.data, file.name, file.label, images))
         thumbnails.append(imaging.thumbnail(read.data))
+        details.append(imaging.thumbnail(read.data, DETAILS))
         features.append(probe.features(thumbnails[-1], read.data, read.file_bytes))
         files.append(file)
         digests.append(read.digest)
     tell(found)
-    return Scan(rows, np.array(thumbnails, np.float32), np.array(features, np.float32), bad, files, digests,
-                found.left_out)
+    known = patients.of_scan(files, digests, source, whose)
+    rows = [replace(row, patient=one.patient, origin=one.origin) for row, one in zip(rows, known, strict=True)]
+    return Scan(rows, np.array(thumbnails, np.float32), np.array(details, np.float32), np.array(features, np.float32),
+                bad, files, digests, found.left_out, known)
 
 
 def tell(found: layouts.Found) -> None:
@@ -203,13 +212,14 @@ def read_sources(params: Prepare, images: Path) -> list[Scan]:
     """Read prepare.source and, where given, prepare.test_source.
 
     Raises:
-        StageError: a source is missing or wrong, or holds too many unreadable files.
+        StageError: a source or prepare.patients is missing or wrong, or too many files are unreadable.
     """
+    whose = patients.Patients(Path(params.patients) if params.patients else None)
     with source_place(params) as source:
-        scans = [scan(source, images, params)]
+        scans = [scan(source, images, params, whose)]
         check_bad(scans[0], source, params.max_bad_fraction)
     if params.test_source is not None:
         source = existing_source(params.test_source, "prepare.test_source")
-        scans.append(scan(source, images, params))
+        scans.append(scan(source, images, params, whose))
         check_bad(scans[1], source, params.max_bad_fraction)
     return scans

@@ -1,4 +1,4 @@
-"""What the data are like: counts, sizes, label conflicts and the shortcut baseline, as values and as CSV."""
+"""What the data are like: counts, sizes and the shortcut baseline, as values and as CSV."""
 
 import hashlib
 from collections import Counter
@@ -7,34 +7,36 @@ from pathlib import Path
 import numpy as np
 
 from core import contract
-from stages.data import dataset, grouping, probe
+from stages.data import dataset, probe
 from stages.data.grouping import Groups
 from stages.data.params import Prepare
 from stages.data.reading import Scan
 
-SHOWN_SIZES, SHOWN_CONFLICTS = 10, 20
+SHOWN_SIZES = 10
 
 
-def report(splits: dict[str, list[dataset.Row]], groups: Groups, params: Prepare) -> dict:
+def report(splits: dict[str, list[dataset.Row]], groups: Groups, kept: np.ndarray, params: Prepare) -> dict:
     """Count what was read, joined and split.
 
-    Every image is counted once: images = groups + near_duplicates + runs_joined. near_duplicates are the images beyond
-    the first of each picture, exact copies included; runs_joined are the pictures, each with its copies, that a series
-    of adjacent slices adds to the group of another picture.
+    Every image is counted once: images = groups + near_duplicates + runs_joined + patients_joined. near_duplicates are
+    the images beyond the first of each picture, exact copies included; runs_joined are the pictures, each with its
+    copies, that a series of adjacent slices adds to another picture; patients_joined are the series that a patient
+    adds to another one.
 
     Args:
         splits: rows of each split.
-        groups: of all rows.
+        groups: of all images that were read.
+        kept: bool [n], which of these are in a split.
         params: of this stage.
 
     Returns:
         the content of reports/prepare/data.json, but for what `main` adds.
     """
     rows = [row for part in splits.values() for row in part]
-    labels = np.array([contract.CLASSES.index(row.label) for row in rows])
     members = np.array([row.group for row in rows])
     by_class = {label: {row.group for row in rows if row.label == label} for label in contract.CLASSES}
-    pictures, joined = int(groups.copies.max()) + 1, int(groups.final.max()) + 1
+    pictures, series, joined = (len(np.unique(one[kept])) for one in (groups.copies, groups.runs, groups.final))
+    patients = {row.patient for row in rows if row.patient}
     return {
         "source": data_name(params.source),
         "digest": data_digest(splits),
@@ -45,8 +47,12 @@ def report(splits: dict[str, list[dataset.Row]], groups: Groups, params: Prepare
         "largest_group": int(np.bincount(members).max()),
         "exact_duplicates": len(rows) - len({row.digest for row in rows}),
         "near_duplicates": len(rows) - pictures,
-        "runs_joined": pictures - joined,
-        "label_conflicts": grouping.conflicts(labels, members),
+        "runs_joined": pictures - series,
+        "patients_joined": series - joined,
+        "patients": len(patients),
+        "patients_alone": len({row.group for row in rows if row.patient}),
+        "images_of_patients": sum(bool(row.patient) for row in rows),
+        "origins": origins(rows),
         "splits": {split: {label: sum(row.label == label for row in part) for label in contract.CLASSES}
                    for split, part in splits.items()},
     }
@@ -56,13 +62,23 @@ def sentences(summary: dict) -> str:
     """Return what `prepare` tells at its end: a few of the numbers of data.json, in words."""
     splits = ", ".join(f"{sum(labels.values())} {name}" for name, labels in summary["splits"].items())
     conflicts, trivial = summary["label_conflicts"], summary["source_probe"]
-    return (f"Read {summary['images']} images of {summary['source']} ({summary['unreadable']} unreadable) in "
-            f"{summary['groups']} groups.\n"
-            f"Split without cutting a group: {splits}.\n"
-            f"{conflicts or 'No'} group{'' if conflicts == 1 else 's'} with more than one label"
+    others = summary["groups"] - summary["patients_alone"]
+    whose = (f"{summary['patients']} known patients and {others} groups of pictures" if summary["patients"]
+             else f"{summary['groups']} groups of pictures; no patient is known")
+    return (f"Read {summary['images']} images of {summary['source']} ({summary['unreadable']} unreadable, "
+            f"{sum(summary['left_out'].values())} files left out) in {whose}.\n"
+            f"Split without cutting a patient or group: {splits}.\n"
+            f"{conflicts or 'No'} image{'' if conflicts == 1 else 's'} with a doubtful label"
             f"{', see label_conflicts.csv' if conflicts else ''}.\n"
             f"Trivial features alone reach an accuracy of {trivial['accuracy']:.3f} on the validation split; "
             f"always answering the most frequent class, {trivial['majority_accuracy']:.3f}.")
+
+
+def origins(rows: list[dataset.Row]) -> dict[str, dict[str, int]]:
+    """Return how many images of each class come from each known source, by its name."""
+    names = sorted({row.origin for row in rows if row.origin})
+    return {name: {label: sum(row.origin == name and row.label == label for row in rows) for label in contract.CLASSES}
+            for name in names}
 
 
 def data_digest(splits: dict[str, list[dataset.Row]]) -> str:
@@ -97,19 +113,6 @@ def counts_csv(splits: dict[str, list[dataset.Row]]) -> str:
             groups = [row.group for row in part if row.label == label]
             lines.append(f"{split},{label},{len(groups)},{len(set(groups))}")
     return "\n".join(lines) + "\n"
-
-
-def conflicts_csv(rows: list[dataset.Row]) -> str:
-    """Return the images of the first 20 groups that carry more than one label as CSV.
-
-    No file names: they may tell who a patient is. The digest is the name of the image in data/prepared/images.
-    """
-    labels: dict[int, set[str]] = {}
-    for row in rows:
-        labels.setdefault(row.group, set()).add(row.label)
-    mixed = [number for number in sorted(labels) if len(labels[number]) > 1][:SHOWN_CONFLICTS]
-    lines = sorted((row.group, row.label, row.digest) for row in rows if row.group in mixed)
-    return "group,label,digest\n" + "".join(f"{number},{label},{digest}\n" for number, label, digest in lines)
 
 
 def data_name(source: str) -> str:

@@ -1,5 +1,7 @@
 """Train, validation and test: chosen by seed, every class in each, no group cut."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from core import contract
@@ -14,43 +16,70 @@ def split(rows: list[dataset.Row], external: np.ndarray, params: Prepare) -> dic
     Args:
         rows: all images, with their groups.
         external: bool [n], true for images of prepare.test_source. When there are any, they are the test split, less
-            those that share a group with an image of prepare.source, which become the split `test_duplicates`.
-        params: of this stage.
+            those that show a picture of prepare.source, which become the split `test_duplicates`, and less other
+            slices of its patients and series, which become `test_patients`.
+        params: of this stage. Images of hold_out_source become the split `held_out`, less those that share a group
+            with one of another source, which become `held_out_duplicates`.
 
     Raises:
-        StageError: a class is missing from a split, since it has too few different images.
+        StageError: a class is missing from a split, since it has too few different images; or there is no such source.
     """
     labels = np.array([contract.CLASSES.index(row.label) for row in rows])
-    groups = np.array([row.group for row in rows])
+    groups, pictures = np.array([row.group for row in rows]), np.array([row.picture for row in rows])
+    held = held_out(rows, external, params.hold_out_source)
+    others = ~external & ~held
+    parts: dict[str, np.ndarray] = {}
+    if held.any():
+        shared = held & np.isin(groups, groups[others])
+        parts |= {"held_out": held & ~shared, "held_out_duplicates": shared}
     if external.any():
-        leaked = external & np.isin(groups, groups[~external])
-        parts = {"test": external & ~leaked, "test_duplicates": leaked}
-        rest = np.flatnonzero(~external)
+        copied = external & np.isin(pictures, pictures[others])
+        related = external & np.isin(groups, groups[others]) & ~copied
+        parts |= {"test": external & ~copied & ~related, "test_duplicates": copied, "test_patients": related}
+        rest = np.flatnonzero(others)
     else:
-        test = hold_out(labels, groups, params.test_fraction, params.seed)
-        parts, rest = {"test": test}, np.flatnonzero(~test)
+        test = np.zeros(len(rows), bool)
+        test[others] = hold_out(labels[others], groups[others], params.test_fraction, params.seed)
+        parts |= {"test": test}
+        rest = np.flatnonzero(others & ~test)
     validation = np.zeros(len(rows), bool)
     validation[rest] = hold_out(labels[rest], groups[rest], params.validation_fraction, params.seed + 1)
     train = np.zeros(len(rows), bool)
     train[rest] = ~validation[rest]
     parts |= {"train": train, "validation": validation}
     splits = {name: [row for row, inside in zip(rows, part, strict=True) if inside] for name, part in parts.items()}
-    check_splits(splits)
+    check_splits(splits, ("train", "validation") if external.any() else dataset.SPLITS)
     return splits
 
 
-def check_splits(splits: dict[str, list[dataset.Row]]) -> None:
-    """Check that every class is in train, validation and test.
+def held_out(rows: list[dataset.Row], external: np.ndarray, origin: str | None) -> np.ndarray:
+    """Return which images are those of prepare.hold_out_source, bool [n].
+
+    Raises:
+        StageError: there is none, or there are no others.
+    """
+    held = np.array([row.origin == origin for row in rows]) & ~external
+    if origin is not None and not 0 < held.sum() < (~external).sum():
+        names = sorted({row.origin for row in rows if row.origin})
+        raise command.StageError("Expected prepare.hold_out_source to be one of several sources of the images. "
+                                 f"Received: {origin!r}; known are: {', '.join(names) or 'none'}. Name one of these, "
+                                 "or say where images are from (dataset/README.md).")
+    return held
+
+
+def check_splits(splits: dict[str, list[dataset.Row]], names: Sequence[str]) -> None:
+    """Check that every class is in each of the named splits.
 
     Raises:
         StageError: naming the split and the class.
     """
-    for name in dataset.SPLITS:
+    for name in names:
         missing = set(contract.CLASSES) - {row.label for row in splits[name]}
         if missing:
             raise command.StageError(
                 f"Expected images of every class in the {name} split. Received: none of {', '.join(sorted(missing))}. "
-                "Add different images of it (copies of one picture stay together), or change the fractions.")
+                "Add different images of it (copies of one picture and slices of one patient stay together), or change "
+                "the fractions.")
 
 
 def hold_out(labels: np.ndarray, groups: np.ndarray, fraction: float, seed: int) -> np.ndarray:
