@@ -154,8 +154,7 @@ def crop_pairs(details: np.ndarray, groups: np.ndarray, patients: np.ndarray) ->
             fits = _fit(oriented(small[block], *orientation), vectors[start:])
             pairs = np.stack(np.nonzero(np.triu(fits, k=1) >= CROP_CANDIDATE)) + start
             pairs = pairs[:, _may_be_one(groups[pairs], patients[pairs])]
-            pairs = pairs[:, _aligned(small, pairs, orientation) >= CROP_CANDIDATE]
-            similarity = _aligned(details, pairs, orientation)
+            similarity = _part_similarity(details, small, pairs, orientation)
             found.append(pairs[:, similarity >= CROP_SIMILARITY])
             alike.append(similarity[similarity >= CROP_SIMILARITY])
     indices, first = np.unique(np.concatenate(found, axis=1), axis=1, return_index=True)
@@ -192,21 +191,66 @@ def _aligned(thumbnails: np.ndarray, pairs: np.ndarray, orientation: tuple[int, 
     for start in range(0, pairs.shape[1], BLOCK):
         first, second = (thumbnails[indices] for indices in pairs[:, start : start + BLOCK])
         first = oriented(first, *orientation)
-        parts.append(np.maximum(_similarity_of_part(first, second), _similarity_of_part(second, first)))
+        parts.append(np.maximum(_align(first, second, STEPS)[0], _align(second, first, STEPS)[0]))
     return np.concatenate(parts)
 
 
-def _similarity_of_part(whole: np.ndarray, part: np.ndarray) -> np.ndarray:
-    """Return how well some part of images float32 [m, s, s] resembles others: correlation float32 [m]."""
-    scale, shift = np.ones((2, len(whole)), np.float32), np.zeros((2, len(whole)), np.float32)
-    targets, best, most = unit_vectors(part), np.full(len(whole), -1, np.float32), MOST_SHIFT * whole.shape[1]
-    for _ in range(STEPS):
-        cut = _resampled(whole, scale, shift)
+def _part_similarity(details: np.ndarray, small: np.ndarray, pairs: np.ndarray,
+                     orientation: tuple[int, bool]) -> np.ndarray:
+    """Return the correlation of pairs int [2, m] as _aligned() does, 0 for those that look hopeless on the way.
+
+    Where the part lies is found in small images, whose steps cost a fraction, and only improved in detailed ones.
+    """
+    parts = [np.zeros(0, np.float32)]
+    for start in range(0, pairs.shape[1], BLOCK):
+        first, second = pairs[:, start : start + BLOCK]
+        parts.append(np.maximum(
+            _refined((oriented(small[first], *orientation), oriented(details[first], *orientation)),
+                     (small[second], details[second])),
+            _refined((small[second], details[second]),
+                     (oriented(small[first], *orientation), oriented(details[first], *orientation)))))
+    return np.concatenate(parts)
+
+
+def _refined(whole: tuple[np.ndarray, np.ndarray], part: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+    """Return how well parts of images, given small and detailed, resemble others: correlation float32 [m], or 0."""
+    result = np.zeros(len(whole[0]), np.float32)
+    alike, place = _align(whole[0], part[0], STEPS)
+    for steps, least in ((0, CROP_CANDIDATE), (2, CROP_SIMILARITY - 0.05)):
+        hopeful = np.flatnonzero(alike >= least)
+        if not len(hopeful):
+            break
+        alike = np.zeros_like(alike)
+        alike[hopeful], place[:, hopeful] = _align(whole[1][hopeful], part[1][hopeful], steps, place[:, hopeful])
+        result = np.maximum(result, alike)
+    return result
+
+
+def _align(whole: np.ndarray, part: np.ndarray, steps: int, place: np.ndarray | None = None,
+           ) -> tuple[np.ndarray, np.ndarray]:
+    """Look for the part of images float32 [m, s, s] that others show.
+
+    Args:
+        whole, part: the images.
+        steps: of least squares.
+        place: where to begin, see below; default: the parts are the whole.
+
+    Returns:
+        the best correlation on the way, float32 [m], and the last place, float32 [4, m]: shifts along x and y as
+        shares of the side, scales along x and y.
+    """
+    start = np.repeat(np.float32([[0], [0], [1], [1]]), len(whole), axis=1)
+    place, targets, side = start if place is None else place, unit_vectors(part), whole.shape[1]
+    best = np.full(len(whole), -1, np.float32)
+    for number in range(steps + 1):
+        cut = _resampled(whole, place[2:], place[:2] * side)
         best = np.maximum(best, np.einsum("nk,nk->n", unit_vectors(cut), targets))
-        step = _step(cut, part)
-        shift = np.clip(shift + np.clip(step[:2], -most / 2, most / 2), -most, most)
-        scale = np.clip(scale * (1 + np.clip(step[2:], -0.05, 0.05)), 1 - MOST_SCALE, 1)
-    return best
+        if number < steps:
+            step = _step(cut, part)
+            shift = place[:2] + np.clip(step[:2] / side, -MOST_SHIFT / 2, MOST_SHIFT / 2)
+            scale = place[2:] * (1 + np.clip(step[2:], -MOST_SCALE / 2, MOST_SCALE / 2))
+            place = np.concatenate([np.clip(shift, -MOST_SHIFT, MOST_SHIFT), np.clip(scale, 1 - MOST_SCALE, 1)])
+    return best, place
 
 
 def _step(images: np.ndarray, wanted: np.ndarray) -> np.ndarray:
