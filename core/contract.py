@@ -86,9 +86,6 @@ GOLDEN = "golden"
 
 GOLDEN_INT8 = "golden_int8"
 
-RELEASES = "releases"
-"""Parameter of the classifiers' Triton configuration: the older releases that are served as well, newest first."""
-
 VERSION, SAVED_MODEL, PROVENANCE, LABELS = "1", "model.savedmodel", "provenance.json", "labels.txt"
 """Of a model in a model repository: the folder of its version, what that holds, and beside it the names of the classes,
 one a line."""

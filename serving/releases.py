@@ -102,12 +102,6 @@ def add_older(copy: Path, store: Path, count: int) -> None:
             folder = copy / f"{name}{contract.RELEASE}{release}"
             shutil.copytree(store / release / name, folder)
             rename(folder / triton_config.FILE, {one: f"{one}{contract.RELEASE}{release}" for one in own})
-    if older:
-        for path in copy.glob(f"{contract.classifier('*')}/{triton_config.FILE}"):
-            if contract.RELEASE not in path.parent.name:
-                config = triton_config.read(path)
-                triton_config.set_parameters(config, {contract.RELEASES: " ".join(older)})
-                triton_config.write(path, config)
 
 
 def rename(path: Path, names: dict[str, str]) -> None:

@@ -239,7 +239,7 @@ def _align(whole: np.ndarray, part: np.ndarray, steps: int, place: np.ndarray | 
         the best correlation on the way, float32 [m], and the last place, float32 [4, m]: shifts along x and y as
         shares of the side, scales along x and y.
     """
-    start = np.repeat(np.float32([[0], [0], [1], [1]]), len(whole), axis=1)
+    start = np.repeat(np.array([[0], [0], [1], [1]], np.float32), len(whole), axis=1)
     place, targets, side = start if place is None else place, unit_vectors(part), whole.shape[1]
     best = np.full(len(whole), -1, np.float32)
     for number in range(steps + 1):

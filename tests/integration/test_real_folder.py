@@ -76,7 +76,9 @@ def test_no_patient_crosses_a_split(scan, prepare, table):
 
 
 def test_the_check_sees_what_the_old_grouping_cut(scan, prepare, table):
-    without = replace(scan, known=[patients.Known()] * len(scan.rows))
+    few = slice(None, None, 3)  # of the whole set, pairs that nothing is known of take minutes
+    without = replace(scan, rows=scan.rows[few], thumbnails=scan.thumbnails[few], details=scan.details[few],
+                      known=[patients.Known()] * len(scan.rows[few]))
     assert len(crossing(without, replace(prepare, group_by="runs"), table)) > 50
 
 
