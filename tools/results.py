@@ -3,6 +3,7 @@
     python -m tools.results
 """
 
+import csv
 import json
 from pathlib import Path
 
@@ -33,6 +34,7 @@ def tables() -> dict[tuple[str, str], str]:
             ("docs/serving.md", "scaling"): scaling(scaled),
             ("docs/serving.md", "steps"): steps(scaled),
             ("docs/serving.md", "folder"): whole_folder(json.loads((PROJECT / folder.OUTPUT).read_text())),
+            ("docs/retraction.md", "public set"): public_set(),
             ("docs/training.md", "training"): speeds(json.loads((PROJECT / TRAINING).read_text())),
             ("docs/training.md", "training memory"): memory(json.loads((PROJECT / TRAINING).read_text())),
             **{("docs/reliability.md", name): figures(name) for name in reliability.KINDS}}
@@ -98,6 +100,35 @@ def whole_folder(found: dict) -> str:
     return (f"{found['files']:,} files of the same kind: {found['images_per_second']:.1f} images/s in int8, "
             f"{found['of_peak']:.2f} of the {found['peak_images_per_second']:.1f} that wrk gets at best "
             f"({found['peak_connections']} connections, images a request: {found['peak_images_per_request']}).\n")
+
+
+def public_set() -> str:
+    """Return what dataset/public_patients.csv says about the public set as it was published, as a table."""
+    with (PROJECT / "dataset/public_patients.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    slices = {way: {row["figshare_slice"] for row in rows if row["orientation"] == way} for way in ("mirrored", "same")}
+    training, test = ([row for row in rows if row["path"].startswith(part)] for part in ("Training", "Testing"))
+    pictures, patients = {shown(row) for row in training}, {row["patient"] for row in training}
+    known = [row for row in test if row["patient"]]
+    facts = {
+        "files": len(rows),
+        "files of the figshare source": sum(bool(row["figshare_slice"]) for row in rows),
+        "its slices that are there as their mirror image": len(slices["mirrored"]),
+        "its slices that are there as they were": len(slices["same"]),
+        "its patients": len({row["patient"] for row in rows} - {""}),
+        "test files": len(test),
+        "test files that show a picture of the training folder": sum(shown(row) in pictures for row in test),
+        "test files of known patients": len(known),
+        "test files of known patients who are in the training folder too": sum(
+            row["patient"] in patients for row in known),
+        "files whose class the original denies": sum(row["figshare_label"] not in ("", row["label"]) for row in rows)}
+    lines = "".join(f"| {name} | {count:,} |\n" for name, count in facts.items())
+    return f"| of the public set | |\n|---|---|\n{lines}"
+
+
+def shown(row: dict[str, str]) -> str:
+    """Return which picture a file of the public set shows, in whatever orientation."""
+    return f"slice {row['figshare_slice']}" if row["figshare_slice"] else f"picture {row['picture']}"
 
 
 def speeds(found: dict) -> str:
