@@ -11,7 +11,7 @@ from tqdm import tqdm
 import imaging
 from core import contract
 from stages.common import command
-from stages.data import copies, dataset, grouping, layouts, preprocess, reading, report, spelling
+from stages.data import copies, dataset, grouping, layouts, patients, preprocess, reading, report, spelling
 from stages.scoring import scores
 
 LABELS = (*contract.CLASSES, spelling.TUMOUR)
@@ -124,7 +124,9 @@ def read(name: str, path: Path, trained: np.ndarray, size: int, similarity: floa
                                  "Take it out of evaluate.external.")
     if len(kept) < len(good):
         tqdm.write(f"left out: {len(good) - len(kept)} of {len(good)} images of {name}: they show training pictures")
-    rows = grouped([as_row(file, one.data) for file, one in kept], thumbnails[~is_known], similarity)
+    whose = patients.of_scan([file for file, _ in kept], [one.digest for _, one in kept], path, patients.Patients(None))
+    rows = grouped([as_row(file, one.data, of) for (file, one), of in zip(kept, whose, strict=True)],
+                   thumbnails[~is_known], similarity)
     images = dataset.Images(np.stack([pixels(one.data, size) for _, one in kept]),
                             np.array([label_index(row.label) for row in rows]))
     return Source(name, rows, images, int(is_known.sum()), unreadable)
@@ -143,10 +145,9 @@ def shows_training_picture(thumbnails: np.ndarray, trained: np.ndarray, similari
     return found
 
 
-def as_row(file: layouts.File, data: bytes) -> dataset.Row:
-    """Return the row of a file that holds these canonical bytes; its patient as the source says it, in memory only."""
-    patient = f"{file.origin} {file.patient}" if file.patient else ""  # two hospitals may both have a patient 1
-    return dataset.Row("", file.label, -1, imaging.digest(data), file.name, patient=patient, origin=file.origin)
+def as_row(file: layouts.File, data: bytes, known: patients.Known) -> dataset.Row:
+    """Return the row of a file that holds these canonical bytes, with what is known of it."""
+    return dataset.Row("", file.label, -1, imaging.digest(data), file.name, patient=known.patient, origin=known.origin)
 
 
 def grouped(rows: list[dataset.Row], thumbnails: np.ndarray, similarity: float) -> list[dataset.Row]:
@@ -157,8 +158,8 @@ def grouped(rows: list[dataset.Row], thumbnails: np.ndarray, similarity: float) 
     """
     pairs = [copies.exact_pairs([row.digest for row in rows]).indices,
              copies.duplicate_pairs(thumbnails, similarity).indices]
-    patients = copies.exact_pairs([row.patient or f"unknown {index}" for index, row in enumerate(rows)]).indices
-    picture, group = grouping.components(len(rows), *pairs), grouping.components(len(rows), *pairs, patients)
+    whose = grouping.pairs_of([row.patient for row in rows]).indices
+    picture, group = grouping.components(len(rows), *pairs), grouping.components(len(rows), *pairs, whose)
     return [replace(row, picture=int(own), group=int(whole))
             for row, own, whole in zip(rows, picture, group, strict=True)]
 
