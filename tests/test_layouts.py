@@ -14,7 +14,7 @@ from PIL import Image
 import imaging
 from core import contract
 from stages.common.command import StageError
-from stages.data import figshare, layouts, reading, spelling
+from stages.data import figshare, layouts, patients, reading, spelling
 from tests.support import medical
 
 PLAIN = {"glioma": "glioma", "meningioma": "meningioma", "notumor": "notumor", "pituitary": "pituitary"}
@@ -166,7 +166,7 @@ def test_no_file_is_passed_over_in_silence(tmp_path, tiny, capsys):
         write(tmp_path / "in" / label / "IM0001")
         (tmp_path / "in" / label / "Thumbs.db").write_bytes(b"\xd0\xcf\x11\xe0")
         (tmp_path / "in" / label / ".DS_Store").write_bytes(b"Bud1")
-    scan = reading.scan(tmp_path / "in", tmp_path / "images", tiny.prepare)
+    scan = reading.scan(tmp_path / "in", tmp_path / "images", tiny.prepare, patients.Patients(None))
     assert len(scan.rows) == 112 and scan.left_out == {"hidden file": 4, "no image (.db)": 4}
     assert len(list((tmp_path / "in").rglob("*.*"))) + 4 == len(scan.rows) + sum(scan.left_out.values())
     assert "left out: 4 files: hidden file\n" in capsys.readouterr().out
@@ -205,7 +205,7 @@ def test_a_table_of_contents_is_no_image(tmp_path):
 def test_an_image_by_its_suffix_stays_one_that_cannot_be_read(tmp_path, tiny, capsys):
     write(*(tmp_path / "in" / path for path in LAYOUTS["class folders"]))
     (tmp_path / "in" / "glioma" / "broken.PNG").write_bytes(b"text")
-    scan = reading.scan(tmp_path / "in", tmp_path / "images", tiny.prepare)
+    scan = reading.scan(tmp_path / "in", tmp_path / "images", tiny.prepare, patients.Patients(None))
     assert [name for name, _ in scan.bad] == ["glioma/broken.PNG"] and not scan.left_out
     assert len(scan.rows) == len(scan.files) == len(scan.digests) == 4
     assert "broken.PNG" in capsys.readouterr().out
