@@ -78,7 +78,7 @@ def test_a_peak_in_or_near_the_tumour_is_a_hit():
 def test_the_committed_networks_point_at_tumours_and_with_random_weights_they_do_not():
     """The default run's figures; evaluate plays the game anew in every run on phantoms."""
     measured = json.loads((PROJECT / "reports/evaluate/metrics.json").read_text())["custom"]["pointing_game"]
-    assert measured["hits"] > 3 * measured["chance"]
+    assert measured["hits"] > 8 * measured["chance"]
     assert measured["hits_with_random_weights"] < 0.5 * measured["hits"]
 
 
