@@ -4,6 +4,7 @@ A new field is declared in Answer and computed in Answer.of(). Its description g
 where tables and the page show it; nothing else names it.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -45,14 +46,14 @@ class Column:
 
     Attributes:
         title: of its column on the page, and of its line in the report.
-        form: how its value is written on the page: as it is, as a percentage, as the title of a class or model, or with
+        form: how its value is written on the page: as it is, as names in a row, as a percentage, as the title of a class or model, or with
             the words for yes and no. "classes" is a column a class, in files only.
         places: the tables that are saved as files, those on the page, the report of one answer on the page.
         yes, no, unknown: words for True, False and None.
     """
 
     title: str
-    form: Literal["text", "percent", "class", "classes", "model", "flag"] = "text"
+    form: Literal["text", "list", "percent", "class", "classes", "model", "flag"] = "text"
     places: tuple[Place, ...] = EVERYWHERE
     yes: str = "yes"
     no: str = "no"
@@ -96,6 +97,10 @@ class Answer(BaseModel):
     ] = Field(description="The confidence below which a person must look, as the served model says.")
     data_source: Annotated[str | None, Column("Trained on", places=("file", "report"), unknown="unknown data")] = Field(
         description="The data set that the network was trained on.")
+    holds_on: Annotated[
+        tuple[str, ...] | None, Column("Found to work on", "list", ("report",), unknown="not measured", no="no source")
+    ] = Field(description="The sources of test images on which the network was found to work: it tells tumour from "
+                          "none there, see the page about the models. On others nobody knows. null: not measured.")
     warnings: tuple[str, ...] = Field(description="What a person should know of the file, in sentences.")
     disclaimer: str = Field(default=contract.DISCLAIMER, json_schema_extra={"const": contract.DISCLAIMER},
                             description="Goes with every answer.")
@@ -121,6 +126,7 @@ class Answer(BaseModel):
             needs_review=threshold is None or confidence < threshold,  # both as shown: who recomputes it agrees
             review_threshold=threshold,
             data_source=facts.get(contract.DATA_SOURCE),
+            holds_on=holds_on(facts),
             warnings=tuple(warnings),
         )
 
@@ -141,6 +147,19 @@ def review_threshold(facts: Mapping[str, str], tta: bool = False) -> float | Non
     except (KeyError, ValueError):
         return None
     return threshold if 0.0 <= threshold <= 1.0 else None
+
+
+def holds_on(facts: Mapping[str, str]) -> tuple[str, ...] | None:
+    """Return the sources that a network was found to work on; None if the served model does not say.
+
+    Args:
+        facts: what describe() returns.
+    """
+    try:
+        names = json.loads(facts[contract.HOLDS_ON])
+    except (KeyError, ValueError):
+        return None
+    return tuple(map(str, names)) if isinstance(names, list) else None
 
 
 @cache

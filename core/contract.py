@@ -59,11 +59,8 @@ names none. Older releases have neither."""
 DATA_SOURCE = "data_source"
 """Parameter of the classifiers' Triton configuration: the name of the data set that the network was trained on."""
 
-TITLE = "title"
-"""Parameter beside it: how people read the network's name."""
-
-RANK = "rank"
-"""Parameter beside it: the place of the network among those that are served; the lowest one is the default."""
+HOLDS_ON = "holds_on"
+"""Parameter beside it: the sources of test images on which the network was found to work, a JSON list of names."""
 
 REVIEW_THRESHOLD = "review_threshold"
 """Parameter of the classifiers' Triton configuration: a prediction of lower confidence needs a person's review."""

@@ -21,7 +21,7 @@ from stages.common import command
 from stages.common.params import Params
 from stages.data import dataset, preprocess
 from stages.networks.registry import NETWORKS
-from stages.scoring import answers, reports
+from stages.scoring import answers, reports, sources
 from stages.triton import config, provenance, quantization, saved_model
 
 REPOSITORY = Path("model_repository")
@@ -82,13 +82,19 @@ def write_network(name: str, new: Path, params: Params, decisions: dict[str, dic
           f"within {worst:.1e} of the trained one.")
     stage = NETWORKS[name].stage if name in NETWORKS else None
     provenance.write(name, stage, params, new, decisions[name] | {"served": served.record})
-    facts = {contract.DATA_SOURCE: dataset.read_report()["source"], **titles()[name],
+    facts = {contract.DATA_SOURCE: dataset.read_report()["source"], **titles()[name], **tested(name),
              contract.GOLDEN: golden.to_text(np.array(computed(pixels)[0])), **served.golden,
              **thresholds(decisions[name], served.review_threshold), **served.runtime}
     configs = [config.model(name, saved, most, served.runtime), config.classifier(name, facts, most)]
     if map_shape := saved_model.map_shape(saved):
         configs.append(config.classifier(name, {}, most, map_shape))
     return configs, served.record
+
+
+def tested(name: str) -> dict[str, str]:
+    """Return for clients on which sources a network was found to work; {} where it was tested by no source."""
+    found = json.loads(reports.SCORES.read_text())[name].get("sources")
+    return {contract.HOLDS_ON: json.dumps(sources.holding(found))} if found else {}
 
 
 def thresholds(decision: dict, lowest: float) -> dict[str, str]:

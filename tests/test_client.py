@@ -183,7 +183,7 @@ def test_a_prediction_names_the_most_probable_class():
 
 
 PROMISED = ("predicted_class", "confidence", "all_probabilities", "model_type", "tta", "needs_review",
-            "review_threshold", "data_source", "warnings", "disclaimer")
+            "review_threshold", "data_source", "holds_on", "warnings", "disclaimer")
 
 
 def predicted(confidence: float, **more) -> client.Prediction:
@@ -206,6 +206,13 @@ def test_who_compares_what_is_shown_finds_what_needs_a_review(confidence, thresh
     answer = client.Answer.of(predicted(confidence), {contract.REVIEW_THRESHOLD: threshold})
     assert answer.needs_review is expected
     assert answer.needs_review is (answer.review_threshold is None or answer.confidence < answer.review_threshold)
+
+
+@pytest.mark.parametrize(("served", "expected"), [
+    ('["web", "clinic (tumours only)"]', ("web", "clinic (tumours only)")), ("[]", ()), ("no list", None), ("7", None)])
+def test_an_answer_says_on_which_sources_the_network_works(served, expected):
+    assert client.Answer.of(predicted(0.7), {contract.HOLDS_ON: served}).holds_on == expected
+    assert client.Answer.of(predicted(0.7), {}).holds_on is None
 
 
 def test_the_mirror_image_has_its_own_threshold():

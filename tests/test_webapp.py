@@ -489,13 +489,16 @@ def test_the_page_about_the_models_says_what_the_files_say_and_survives_broken_o
     for name in SERVED:
         (tmp_path / contract.classifier(name)).mkdir()
     scores = {"macro_f1": 0.9, "accuracy": 0.8, "intervals": {"accuracy": [0.7, 0.85]}, "tta": {"macro_f1": 0.925},
-              "classes": {"glioma": {"precision": 0.5, "images": 9}, "other": {}, "pituitary": None}}
+              "classes": {"glioma": {"precision": 0.5, "images": 9}, "other": {}, "pituitary": None},
+              "sources": {"web": {"groups": 12, "images": 34, "sensitivity": 0.625, "specificity": None,
+                                  "intervals": {"sensitivity": [0.5, 0.75]}}, "odd": 5}}
     facts = {"data": {"source": "<set>", "splits": {"test": {"glioma": 9}, "odd": 3}}, "test_scores": scores,
              "decision": {"temperature": 1.5, "served": None}, "training": [], "exported": "2026-01-02T03:04"}
     (folder / "provenance.json").write_text(json.dumps(facts))
     web = create_app({"TRITON_URL": dead_port, "MODEL_REPOSITORY": str(tmp_path)}).test_client()
     text = web.get("/about").text
-    for wanted in ("&lt;set&gt;", "9 test", "0.800 (0.700-0.850)", "0.900", "1.5", "2026-01-02", "0.500", "0.925"):
+    for wanted in ("&lt;set&gt;", "9 test", "0.800 (0.700-0.850)", "0.900", "1.5", "2026-01-02", "0.500", "0.925",
+                   '"row">web</th><td>12</td><td>34</td><td>0.625 (0.500-0.750)</td><td>–</td>'):
         assert wanted in text, wanted
     assert "Nothing is known about this model" in text  # resnet50
     assert contract.DISCLAIMER in text

@@ -82,6 +82,7 @@ OVERALL = {"accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy", "ma
 SHADES = 6
 NOTHING = slices.Picture(b"")
 BY_CLASS = ("precision", "recall", "specificity", "f1")
+BY_SOURCE = ("sensitivity", "specificity", "macro_f1", "reviewed")
 
 
 def about() -> str:
@@ -117,7 +118,19 @@ def described(network: Network) -> dict[str, Any]:
              "facts": {name: value for name, value in facts.items() if value not in (None, "")}}
     if is_withdrawn(file):
         return found | {"withdrawn": WITHDRAWN}
-    return found | {"scores": overall, "classes": classes, **diagrams(nested(file, "test_diagrams"))}
+    return found | {"scores": overall, "classes": classes, "sources": by_source(nested(scores, "sources")),
+                    **diagrams(nested(file, "test_diagrams"))}
+
+
+def by_source(found: dict[str, Any]) -> list[tuple[str, ...]]:
+    """Return a row a source of test images: name, patients or pictures, images, and BY_SOURCE as text.
+
+    Args:
+        found: under `sources` of the scores in a provenance file.
+    """
+    return [(name, str(one.get("groups", "")), str(one.get("images", "")),
+             *(interval(one, key) if one.get(key) is not None else "" for key in BY_SOURCE))
+            for name, one in found.items() if isinstance(one, dict)]
 
 
 def diagrams(values: dict[str, Any]) -> dict[str, Any]:

@@ -11,6 +11,8 @@ from stages.scoring.params import Evaluate
 
 EXTERNAL = "source "
 """Stands before the name of a source of its own where answers go by the name of a split."""
+HOLDS_FROM = 0.8
+"""A network works on a source where the lower ends of sensitivity and specificity reach this."""
 OF_TUMOUR = ("missed", "sensitivity", "specificity", "balanced_accuracy", "roc_auc")
 
 
@@ -77,3 +79,23 @@ def of_class(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray)
         return dict.fromkeys(names, np.full(len(weights), np.nan))
     found = scores.measure(labels, probabilities, weights)
     return {name: found[name] for name in names}
+
+
+def holding(found: dict[str, dict]) -> list[str]:
+    """Return the sources on which a network works: on each side that a source has, it is right beyond doubt.
+
+    Args:
+        found: by source what scored() returns, with intervals.
+
+    Returns:
+        their names; of one that shows one side only, with which, as that proves nothing for the other: what sees
+        tumours everywhere is right on every tumour.
+    """
+    only = {("sensitivity",): " (tumours only)", ("specificity",): " (tumour-free only)"}
+    names = []
+    for name, one in found.items():
+        ends = {side: one.get(intervals.NAME, {}).get(side) for side in ("sensitivity", "specificity")
+                if one[side] is not None}
+        if ends and all(end and end[0] >= HOLDS_FROM for end in ends.values()):
+            names.append(name + only.get(tuple(ends), ""))
+    return names
