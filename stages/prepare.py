@@ -45,7 +45,7 @@ def write_reports(summary: dict, splits: dict[str, list[dataset.Row]], rows: lis
         weakest: the pairs to show.
         conflicts: the content of label_conflicts.csv.
     """
-    name = summary["source"]
+    name = summary["source"].replace(" + ", " +\n")
     files.write_json(dataset.REPORT, summary)
     files.write_text(REPORTS / "counts.csv", report.counts_csv(splits))
     files.write_text(REPORTS / "label_conflicts.csv", conflicts)

@@ -157,7 +157,7 @@ def scan(source: Path, images: Path, params: Prepare, whose: patients.Patients, 
         name: of a further source: it may lack classes and hold tumours of unknown type, see also patients.known.
 
     Raises:
-        StageError: the layout is not understood, a class has no image, or too many files are unreadable.
+        StageError: the layout is not understood, or a class has no image.
     """
     found = layouts.find(source, spelling.LABELS if name else contract.CLASSES)
     rows, thumbnails, details, features, bad, files, digests = [], [], [], [], [], [], []
@@ -172,7 +172,6 @@ def scan(source: Path, images: Path, params: Prepare, whose: patients.Patients, 
         files.append(file)
         digests.append(read.digest)
     tell(found)
-    check_bad(len(bad), len(files) + len(bad), source, params.max_bad_fraction)
     known = patients.of_scan(files, digests, source, whose, name)
     rows = [replace(row, patient=one.patient, origin=one.origin) for row, one in zip(rows, known, strict=True)]
     return Scan(rows, np.array(thumbnails, np.float32), np.array(details, np.float32), np.array(features, np.float32),
@@ -197,16 +196,17 @@ def store(data: bytes, source: str, label: str, images: Path) -> dataset.Row:
     return dataset.Row(str(path.relative_to(images.parent)), label, -1, digest, source)
 
 
-def check_bad(bad: int, total: int, source: Path, max_fraction: float) -> None:
+def check_bad(found: Scan, source: Path, max_fraction: float) -> None:
     """Stop when there are too many unreadable files.
 
     Raises:
         StageError: more than max_fraction of the files could not be read.
     """
-    if bad > max_fraction * total:
+    total = len(found.rows) + len(found.bad)
+    if len(found.bad) > max_fraction * total:
         raise command.StageError(
             f"Expected at most {max_fraction:.1%} unreadable files (prepare.max_bad_fraction). Received: "
-            f"{bad} of {total} in {source}, listed above. Repair or remove them, or raise the param.")
+            f"{len(found.bad)} of {total} in {source}, listed above. Repair or remove them, or raise the param.")
 
 
 def read_sources(params: Prepare, images: Path) -> list[Scan]:
@@ -216,12 +216,18 @@ def read_sources(params: Prepare, images: Path) -> list[Scan]:
         StageError: a source or prepare.patients is missing or wrong, or too many files are unreadable.
     """
     whose = patients.Patients(Path(params.patients) if params.patients else None)
+
+    def read(source: Path, name: str = "") -> Scan:
+        found = scan(source, images, params, whose, name)
+        check_bad(found, source, params.max_bad_fraction)
+        return found
+
     others = further_places(params)
     with source_place(params) as source:
-        scans = [scan(source, images, params, whose)]
-    scans += [scan(path, images, params, whose, name) for name, path in others.items()]
+        scans = [read(source)]
+    scans += [read(path, name) for name, path in others.items()]
     if params.test_source is not None:
-        scans.append(scan(existing_source(params.test_source, "prepare.test_source"), images, params, whose))
+        scans.append(read(existing_source(params.test_source, "prepare.test_source")))
     return scans
 
 
