@@ -297,7 +297,7 @@ def further(source, tmp_path) -> Path:
 
 
 def test_further_sources_join_the_pool_with_what_they_have(params, further, capsys):
-    prepare.main(changed(params, further_sources=[str(further)], test_fraction=0.5, validation_fraction=0.4))
+    prepare.main(changed(params, further_sources=[str(further)], test_fraction=0.3, validation_fraction=0.4))
     names = (*dataset.SPLITS, "untyped")
     splits = {name: dataset.read_manifest(name) for name in names if (dataset.FOLDER / f"{name}.csv").is_file()}
     rows = [row for part in splits.values() for row in part]
