@@ -5,7 +5,8 @@
 Not part of the default pipeline: it takes crossval.folds times as long as the trainings of that. Reads data/prepared:
 the images of train, validation and test, which are shared out anew, by group. Each fold tests its groups; of the others
 prepare.validation_fraction are its validation split, which alone chooses the epoch, the temperature and the review
-threshold. Networks are trained as by their stages, with the same params.
+threshold. Tumours of unknown type are trained on, where no image of their group is held out, and never tested. Networks
+are trained as by their stages, with the same params.
 
 A finished fold of a network is kept in data/crossval/<network>/fold_<k>.csv, and an unfinished one continues after its
 last epoch: the same command goes on. Folds of other params or data are trained anew; after a change of code delete
@@ -24,7 +25,7 @@ import keras
 from core import contract, files
 from stages.common import command
 from stages.common.params import Params
-from stages.data import dataset
+from stages.data import counting, dataset
 from stages.folds import assignment, stored, summary
 from stages.folds.assignment import Fold
 from stages.layers import answer
@@ -88,7 +89,7 @@ def jobs(rows: list[dataset.Row], params: Params) -> list[Job]:
         StageError: see assignment.folds and run.begin; before hours have passed.
     """
     plan = assignment.folds(rows, params.crossval, params.prepare.validation_fraction)
-    facts = {"images": state.fingerprint([(row.digest, row.label, row.group, row.picture) for row in rows]),
+    facts = {"images": state.fingerprint([(row.digest, row.label, row.group, row.picture, row.origin) for row in rows]),
              "average_flip": params.evaluate.average_flip}
     found = []
     for network in chosen(params.crossval.networks):
@@ -117,6 +118,7 @@ def train(job: Job, images: dataset.Images, params: Params) -> dict[str, Answers
             f"{recipe.weights}. Name one of them in {job.network.stage}.weights instead of auto.")
     parts = {split: dataset.Images(images.pixels[inside], images.labels[inside])
              for split, inside in job.fold.splits.items()}
+    parts["train"] = counting.balanced(parts["train"], job.rows["train"], recipe.train.balance)
     fit.fit(recipe.network, recipe.phases, fit.Run(job.name, recipe.train, parts, job.key))
     plain = optimizer.in_float32(recipe.network)
     own = params.evaluate
@@ -171,11 +173,12 @@ def main(params: Params) -> None:
         print(f"The {count} images of {split} take no part.")
     given = finish(jobs(rows, params), rows, params)
     found = {name: summary.results(one, params.evaluate) for name, one in given.items()}
+    tested = [row for row in rows if row.label in contract.CLASSES]
     files.write_json(REPORTS / "metrics.json", {
-        "data_source": data["source"], **answers.counts(rows), "folds": params.crossval.folds,
+        "data_source": data["source"], **answers.counts(tested), "folds": params.crossval.folds,
         "resamples": params.evaluate.bootstrap, "prevalence": params.evaluate.prevalence, **found})
     files.write_text(REPORTS / "folds.csv", summary.folds_csv(found))
-    print(f"Tested on all {len(rows)} images of {data['source']}, each by a network trained on other groups:")
+    print(f"Tested on all {len(tested)} images of {data['source']}, each by a network trained on other groups:")
     print("\n".join(summary.sentence(name, one) for name, one in found.items()))
     print(f"Written: {stored.FOLDER}/ and {REPORTS}/.")
 

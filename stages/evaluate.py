@@ -13,8 +13,9 @@ patient; `without_copies`, together with other pictures of training patients; an
 training pictures as well, which is what others report on that test set. What the latter gain may be memory.
 
 evaluate.external lists folders and CSV files of other sources, in the layouts of dataset/README.md: a folder `tumour`
-is of tumours of unknown type. They, prepare.hold_out_source and what the test split holds of each origin are scored
-under `sources`, and in reports/evaluate/sources.csv. Nothing is chosen on them.
+is of tumours of unknown type. They, prepare.hold_out_source, what the test split holds of each origin, and tumours of
+unknown type that `prepare` has set aside are scored under `sources`, and in reports/evaluate/sources.csv. Nothing is
+chosen on them.
 
 evaluate.boxes, a CSV file of boxes around tumours of the public set, lets it count how often heatmaps point at them.
 """
@@ -24,7 +25,7 @@ from pathlib import Path
 from core import contract, files
 from stages.common import command
 from stages.common.params import Params
-from stages.data import dataset
+from stages.data import dataset, layouts
 from stages.networks.registry import NETWORKS
 from stages.reporting import card, diagrams, tables
 from stages.scoring import answers, boxes, calibration, external, pointing, reports, sources
@@ -41,7 +42,7 @@ def answered(params: Params, splits: answers.Splits,
     """Return what each network and their mean answer to the splits and to other sources, and the facts of the latter.
 
     Args:
-        params: of the run. splits: see answers.read_splits. places: see external.places.
+        params: of the run. splits: see answers.read_splits. places: see layouts.places.
     """
     networks = {name: network.load() for name, network in NETWORKS.items()}
     given = {name: answers.answered(network, splits, params.evaluate) for name, network in networks.items()}
@@ -86,7 +87,7 @@ def write_network(name: str, facts: dict, images: dataset.Images, given: dict[st
 
 def main(params: Params) -> None:
     """Predict with each network, choose, score, and write reports/evaluate and the model card."""
-    places = external.places(params.evaluate.external)
+    places = layouts.places(params.evaluate.external, "evaluate.external")
     data, splits = dataset.read_report(), answers.read_splits(params.prepare.image_size)
     rows, images = splits[answers.SCORED_ON]
     around = boxes.of_rows(rows, Path(params.evaluate.boxes)) if params.evaluate.boxes else None

@@ -19,9 +19,9 @@ from core import contract, files
 from imaging import golden
 from stages.common import command
 from stages.common.params import Params
-from stages.data import dataset, preprocess
+from stages.data import counting, dataset, preprocess
 from stages.networks.registry import NETWORKS
-from stages.scoring import answers, reports, sources
+from stages.scoring import reports, sources
 from stages.triton import config, provenance, quantization, saved_model
 
 REPOSITORY = Path("model_repository")
@@ -112,7 +112,7 @@ def main(params: Params) -> None:
     """Write and check all versions, then put them into model_repository/ together with their configurations."""
     decisions = json.loads(reports.DECISIONS.read_text())
     splits = {name: dataset.load(name, params.prepare.image_size) for name in ("train", "validation", "test")}
-    votes = answers.votes(dataset.read_manifest("validation"))
+    votes = counting.votes(dataset.read_manifest("validation"))
     records, names = {}, (*NETWORKS, contract.ENSEMBLE)
     with ExitStack() as publish:
         # The folders are renamed into place when the block ends: only after every model has passed.

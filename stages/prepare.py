@@ -3,9 +3,10 @@
     python -m stages.prepare          (or, with everything that follows: dvc repro)
 
 prepare.source is `phantom` (synthetic images are drawn first) or a folder with one sub-folder for each class of
-core/contract.py. Every file is read the way serving reads it. The result is data/prepared/: the canonical images, named
-by their digest, and one manifest for each split; reports/prepare/ says what the data are like, and data/shown/prepare/
-shows the least similar images that were joined. A second for 200 images.
+core/contract.py; prepare.further_sources join it, and may hold some of the classes and tumours of unknown type. Every
+file is read the way serving reads it. The result is data/prepared/: the canonical images, named by their digest, and
+one manifest for each split; reports/prepare/ says what the data are like, and data/shown/prepare/ shows the least
+similar images that were joined. A second for 200 images.
 """
 
 from collections import Counter
@@ -44,7 +45,7 @@ def write_reports(summary: dict, splits: dict[str, list[dataset.Row]], rows: lis
         weakest: the pairs to show.
         conflicts: the content of label_conflicts.csv.
     """
-    name = summary["source"]
+    name = summary["source"].replace(" + ", " +\n")
     files.write_json(dataset.REPORT, summary)
     files.write_text(REPORTS / "counts.csv", report.counts_csv(splits))
     files.write_text(REPORTS / "label_conflicts.csv", conflicts)
@@ -65,7 +66,8 @@ def main(params: Params) -> None:
             print(line)
         settled = labels.settled(rows, doubted, own.label_conflicts)
         kept = np.array([row is not None for row in settled])
-        external = np.arange(len(rows)) >= len(scans[0].rows)
+        own_scans = scans[: 1 + len(own.further_sources)]
+        external = np.arange(len(rows)) >= sum(len(one.rows) for one in own_scans)
         splits = splitting.split([row for row in settled if row], external[kept], own)
         write_data(new, splits, scans)
     summary = report.report(splits, groups, kept, own) | {
@@ -73,7 +75,7 @@ def main(params: Params) -> None:
         "left_out": dict(sum((Counter(one.left_out) for one in scans), Counter())),
         "unreadable": sum(len(one.bad) for one in scans),
         "sizes": report.sizes(np.concatenate([one.features for one in scans])),
-        "source_probe": report.source_probe(splits, scans[0])}
+        "source_probe": report.source_probe(splits, own_scans)}
     write_reports(summary, splits, rows, groups.weakest, labels.conflicts_csv(rows, doubted))
     print(report.sentences(summary))
     print(f"Written: {dataset.FOLDER}, {REPORTS} and {SHOWN}.")

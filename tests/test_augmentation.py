@@ -102,6 +102,19 @@ def test_a_later_epoch_is_the_same_whenever_training_starts(images, defaults):
     assert not np.array_equal(epoch(0, 0)[0], epoch(1, 0)[0])
 
 
+def test_a_balanced_epoch_draws_by_the_expected_number_and_the_same_whenever_training_starts(images, off):
+    draws = np.array([600.0] + [20.0] * 9)
+    weighted = replace(images, draws=draws)
+    first, again, other = (augmentation.shown(weighted, [1, epoch]).numpy() for epoch in (3, 3, 4))
+    assert len(first) == weighted.an_epoch == 780 and np.array_equal(first, again) and not np.array_equal(first, other)
+    assert np.abs(np.bincount(first, minlength=10) - draws).max() < 75  # 5 standard deviations
+    few = replace(images, draws=draws / 100)  # 8 images an epoch
+    late = augmentation.training_batches(few, 4, off, seed=1, first_epoch=2).take(2)
+    whole = augmentation.training_batches(few, 4, off, seed=1, first_epoch=0).skip(4).take(2)
+    for one, same in zip(late, whole, strict=True):
+        assert np.array_equal(one[0], same[0]) and np.array_equal(one[1], same[1])
+
+
 def test_grey_images_are_changed_in_one_channel_and_batched_in_three(images, defaults, off):
     grey = dataset.Images(images.pixels[..., :1], images.labels)
     for augment in (off, defaults.train.augment):

@@ -195,6 +195,21 @@ def test_folds_have_their_part_of_every_class_although_groups_are_of_all_sizes()
         assert chosen.min() > 0.11 and chosen.max() <= 0.17
 
 
+def test_tumours_of_unknown_type_train_wherever_their_group_is_not_held_out():
+    typed = rows_of({label: [4] * 10 for label in contract.CLASSES})
+    untyped = [dataset.Row("", "tumour", number, f"u {number}", "") for number in (3, 500)]  # 3: of a glioma as well
+    rows = [untyped[0], *typed, untyped[1]]
+    plan = assignment.folds(rows, Crossval(folds=5, networks=[], seed=1), 0.2)
+    trained = [{int(index) for index in fold.splits["train"]} for fold in plan]
+    held = [{rows[index].group for name in ("validation", "test") for index in fold.splits[name]} for fold in plan]
+    assert all(len(rows) - 1 in one and (0 in one) == (3 not in groups)
+               for one, groups in zip(trained, held, strict=True))
+    assert {0 in one for one in trained} == {True, False}
+    tested = sorted(int(index) for fold in plan for index in fold.splits["test"])
+    assert tested == list(range(1, len(rows) - 1)) and not {0, len(rows) - 1} & {
+        int(index) for fold in plan for index in fold.splits["validation"]}
+
+
 @pytest.mark.parametrize("few, expected", [
     ([5], "at least 3 groups of every class, one for each fold. Received: 1 of pituitary. Lower crossval.folds"),
     ([9, 9, 9], "every class in the validation split of fold 1. Received: none of pituitary. Lower crossval.folds")])

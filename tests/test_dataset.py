@@ -1,5 +1,7 @@
 """Manifests and images come back as they were written; batches are the images."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -11,6 +13,12 @@ from stages.data import dataset, phantom
 def images():
     grey = np.stack([phantom.draw(contract.CLASSES[0], seed, 64).image for seed in range(10)])
     return dataset.Images(np.repeat(grey[..., None], 3, axis=-1), np.arange(10) % len(contract.CLASSES))
+
+
+def test_resized_images_keep_their_labels_and_how_often_they_are_drawn(images):
+    small = dataset.resized(replace(images, draws=np.full(10, 0.3)), 32)
+    assert small.pixels.shape == (10, 32, 32, 3) and small.an_epoch == 3
+    assert np.array_equal(small.labels, images.labels)
 
 
 def test_validation_batches_are_unchanged_and_in_order(images):

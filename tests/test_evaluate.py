@@ -12,7 +12,7 @@ import pytest
 from core import contract, files
 from stages import evaluate, prepare
 from stages.common import command
-from stages.data import dataset
+from stages.data import dataset, layouts
 from stages.networks.registry import NETWORKS
 from stages.reporting import card, diagrams, tables
 from stages.scoring import answers, calibration, external, intervals, reports
@@ -44,11 +44,14 @@ def trained(folder) -> None:
 
 
 def held_out() -> None:
-    """Let the test split know its origins, and let two of its images count as of a source that was held out."""
+    """Let the test split know its origins, and let its images count as of other sources that were set aside as well."""
     rows = [replace(row, origin="clinic") for row in dataset.read_manifest("test")]
     dataset.write_manifest(dataset.FOLDER / "test.csv", rows)
     dataset.write_manifest(dataset.FOLDER / "held_out.csv", [replace(row, origin="web") for row in rows[:3]])
     dataset.write_manifest(dataset.FOLDER / "held_out_duplicates.csv", rows[3:4])
+    untyped = [replace(row, label="tumour", origin=origin) for row, origin in
+               zip(rows[:3], ("br35h", "ward", "ward"), strict=True)]
+    dataset.write_manifest(dataset.FOLDER / "untyped.csv", untyped)
 
 
 @pytest.fixture(scope="module")
@@ -171,11 +174,14 @@ def test_each_source_is_scored_for_each_network_and_their_mean(workplace, result
     text = (workplace / "MODEL_CARD.md").read_text()
     for name in SERVED:
         found = results[name]["sources"]
-        assert {source: one["images"] for source, one in found.items()} == {"test/clinic": 8, "web": 3, "elsewhere": 6}
+        assert {source: one["images"] for source, one in found.items()} == {
+            "test/clinic": 8, "web": 3, "untyped/br35h": 1, "untyped/ward": 2, "elsewhere": 6}
+        assert found["untyped/ward"]["tumours"] == 2 and found["untyped/ward"]["accuracy"] is None
+        assert 0 <= found["untyped/ward"]["missed"] <= 1 and len(found["untyped/ward"]["intervals"]["missed"]) == 2
         assert found["test/clinic"]["macro_f1"] == results[name]["macro_f1"]
         assert (found["web"]["known"], found["elsewhere"]["known"], found["elsewhere"]["accuracy"]) == (1, 0, None)
         assert f"| {name} | elsewhere | 6 picture groups | 6 | 6 | - | - | " in text
-    assert len((workplace / "reports/evaluate/sources.csv").read_text().splitlines()) == 1 + 3 * len(SERVED)
+    assert len((workplace / "reports/evaluate/sources.csv").read_text().splitlines()) == 1 + 5 * len(SERVED)
     assert "elsewhere, 6 picture groups: images 6" in (workplace / "reports/evaluate/report.txt").read_text()
 
 
@@ -210,7 +216,7 @@ def test_a_missing_source_stops_before_anything_is_predicted(copy, tiny, capsys)
 
 def test_a_source_may_not_be_called_like_the_one_that_is_held_out(copy, tiny):
     shutil.move("elsewhere", "web")
-    found = external.sources(external.places(["web"]), 64, 0.98)
+    found = external.sources(layouts.places(["web"], "evaluate.external"), 64, 0.98)
     with pytest.raises(command.StageError, match="'web'. Rename it"):
         next(found)
 
@@ -263,6 +269,14 @@ def written(folder) -> dict:
 
 def test_the_card_is_that_of_the_files(workplace):
     assert (workplace / "MODEL_CARD.md").read_text() == card.card(**written(workplace))
+
+
+def test_the_card_counts_tumours_of_unknown_type_where_there_are_any(workplace):
+    facts = written(workplace)
+    counted = dict.fromkeys(contract.CLASSES, 5) | {"tumour": 7}
+    text = card.card(**facts | {"data": facts["data"] | {"splits": {"train": counted}, "origins": {"br35h": counted}}})
+    assert "| pituitary | tumour | all |" in text and text.count("| 5 | 7 | 27 |") == 2
+    assert "| tumour |" not in card.card(**facts)
 
 
 def test_the_card_holds_the_numbers_of_the_files(workplace):

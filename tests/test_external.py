@@ -9,7 +9,7 @@ from PIL import Image, ImageOps
 
 from core import contract
 from stages.common import command
-from stages.data import copies, dataset
+from stages.data import copies, dataset, layouts
 from stages.data.dataset import Row
 from stages.reporting import card, tables
 from stages.scoring import external, scores, sources
@@ -101,7 +101,7 @@ def test_entries_that_name_no_source_are_an_error(entries, message, tmp_path, mo
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "a/b.txt").touch()
     with pytest.raises(command.StageError, match=message):
-        external.places(entries)
+        layouts.places(entries, "evaluate.external")
 
 
 def test_a_source_is_called_like_its_folder_and_never_like_a_class_alone(tmp_path):
@@ -109,7 +109,7 @@ def test_a_source_is_called_like_its_folder_and_never_like_a_class_alone(tmp_pat
         (tmp_path / name).mkdir(parents=True)
     (tmp_path / "list.csv").touch()
     entries = [str(tmp_path / name) for name in ("br35h/tumour", "clinic/test", "web", "list.csv")]
-    assert list(external.places(entries)) == ["br35h/tumour", "clinic/test", "web", "list"]
+    assert list(layouts.places(entries, "evaluate.external")) == ["br35h/tumour", "clinic/test", "web", "list"]
 
 
 def given(labels: list[int], predicted: list[int], origins: list[str] | None = None) -> Answers:
@@ -128,7 +128,7 @@ def params(defaults):
 
 
 def test_of_tumours_of_unknown_type_only_tumour_or_not_is_scored(params):
-    found = sources.scored(given([scores.UNKNOWN] * 4, [0, 1, 3, scores.HEALTHY]), DECISION, params)
+    found = sources.scored(given([dataset.UNKNOWN] * 4, [0, 1, 3, scores.HEALTHY]), DECISION, params)
     undefined = {name for name, value in found.items() if value is None}
     assert undefined == {"accuracy", "macro_f1", "ece", "specificity", "balanced_accuracy", "roc_auc"}
     assert (found["missed"], found["tumours"], found["patients"], found["reviewed"]) == (0.25, 4, 4, 0)
@@ -169,7 +169,7 @@ def test_a_network_works_on_a_source_where_no_doubt_is_left(params):
 def test_people_see_a_line_for_each_source(params):
     facts = {"known": 3, "unreadable": 1, "digest": "d"}
     found = {"web": sources.scored(given([0, 2], [0, 2]), DECISION, params) | facts,
-             "br35h": sources.scored(given([scores.UNKNOWN], [0]), DECISION, params)}
+             "br35h": sources.scored(given([dataset.UNKNOWN], [0]), DECISION, params)}
     header, web, br35h = tables.sources_csv({"custom": {"sources": found}}).splitlines()
     assert header.startswith("network,source,images,pictures,patients,") and web.endswith(",3,1,d")
     assert br35h.startswith("custom,br35h,1,1,1,0,1,,,0.000 (0.000-0.975),")

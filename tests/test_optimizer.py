@@ -5,7 +5,10 @@ from dataclasses import replace
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from core import contract
+from stages.data import dataset
 from stages.networks import custom
 from stages.training import optimizer
 
@@ -63,6 +66,31 @@ def test_loss_by_hand():
     assert np.allclose(optimizer.loss(0.0)(labels, probabilities), plain, atol=1e-6)
     smooth = 0.9 * plain - 0.1 / 4 * np.log(probabilities).sum(axis=1)
     assert np.allclose(optimizer.loss(0.1)(labels, probabilities), smooth, atol=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_of_a_tumour_of_unknown_type_only_that_it_is_one_is_learnt(smoothing):
+    probabilities = np.array([[0.3, 0.2, 0.4, 0.1], [0.0, 0.6, 0.4, 0.0]], np.float32)  # notumor stands third
+    wanted = -(1 - smoothing / 4) * np.log(0.6) - smoothing / 4 * np.log(0.4)
+    found = optimizer.loss(smoothing)(np.array([dataset.UNKNOWN] * 2), probabilities)
+    assert contract.CLASSES[2] == contract.HEALTHY and np.allclose(found, wanted, atol=1e-6)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_typed_labels_lose_to_the_last_bit_what_cross_entropy_says(smoothing):
+    random = np.random.default_rng(0)
+    labels, logits = tf.constant(random.integers(0, 4, 64)), tf.Variable(random.normal(0, 9, (64, 4)).astype("float32"))
+    with tf.GradientTape(persistent=True) as tape:
+        found = optimizer.loss(smoothing)(labels, tf.nn.softmax(logits))
+        plain = keras.losses.categorical_crossentropy(tf.one_hot(labels, 4), tf.nn.softmax(logits),
+                                                      label_smoothing=smoothing)
+    assert np.array_equal(found, plain) and np.array_equal(tape.gradient(found, logits), tape.gradient(plain, logits))
+
+
+def test_a_tumour_of_unknown_type_is_any_tumour_class():
+    labels = np.array([0, 0, 2, dataset.UNKNOWN, dataset.UNKNOWN])
+    found = optimizer.accuracy(labels, np.eye(4, dtype=np.float32)[[0, 1, 2, 3, 2]])
+    assert np.array(found).tolist() == [1, 0, 1, 1, 0]
 
 
 def test_decay_shrinks_kernels_and_spares_batch_normalisation(tiny):

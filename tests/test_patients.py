@@ -2,6 +2,7 @@
 
 import csv
 
+import numpy as np
 import pytest
 
 from core import contract
@@ -75,8 +76,6 @@ def test_the_public_set_is_known_by_the_digest_whatever_the_file_is_called(image
 
 
 def test_a_dicom_file_tells_whose_it_is(tmp_path):
-    import numpy as np
-
     for name, patient in (("1", "A"), ("2", "B"), ("3", "A"), ("4", "")):
         (tmp_path / name).write_bytes(medical.dicom(np.zeros((8, 8), np.uint16), PatientID=patient))
     whose = patients.Patients(None)
@@ -100,6 +99,26 @@ def test_a_folder_of_a_patient_counts_within_its_source(image, tmp_path):
     assert found == ["given-1", "given-2", "given-1"]
 
 
+def test_one_id_in_two_sources_is_two_patients_unless_it_counts_everywhere(image, tmp_path):
+    whose = patients.Patients(None)
+    (tmp_path / "scan").write_bytes(medical.dicom(np.zeros((8, 8), np.uint16), PatientID="1"))
+    asked = {"given": file(image, patient="1"), "dicom": file(tmp_path / "scan"),
+             "named": file(image, "glioma/sub-01/1.png"), "TCIA": file(image, "glioma/TCGA-DU-5872_1.png")}
+    found = {kind: [whose.known(one, DIGEST, tmp_path, source).patient for source in ("", "ward", "", "ward")]
+             for kind, one in asked.items()}
+    assert all(found[kind] == [f"{kind}-1", f"{kind}-2"] * 2 for kind in ("given", "dicom", "named"))
+    assert len(set(found["TCIA"])) == 1
+    assert whose.known(file(image), DIGEST, tmp_path, "ward").origin == "ward"
+    assert whose.known(file(image, origin="south"), DIGEST, tmp_path, "ward").origin == "south"
+
+
+def test_a_path_in_a_list_means_no_file_of_a_further_source_with_that_path(image, tmp_path):
+    (tmp_path / "lists").mkdir()
+    whose = listed(tmp_path / "lists", "path,patient\nglioma/1.png,Jane Doe\n")
+    assert whose.known(file(image), DIGEST, tmp_path).patient == "listed-1"
+    assert whose.known(file(image), DIGEST, tmp_path, "ward").patient == ""
+
+
 def rows(*facts: tuple[str, int, str]) -> list[Row]:
     return [Row("", label, picture, f"digest {index}", "", picture, patient)
             for index, (label, picture, patient) in enumerate(facts)]
@@ -115,6 +134,13 @@ def test_conflicts_are_found_but_a_patient_may_have_slices_without_a_tumour():
     assert [(one.kind, one.index) for one in found] == [
         ("original", 6), ("picture", 4), ("picture", 5), ("patient", 0), ("patient", 1)]
     assert labels.conflicts_csv(IMAGES, found).splitlines()[1] == "original,p-3,pituitary,meningioma,digest 6"
+
+
+@pytest.mark.parametrize("found, wanted", [
+    ({"glioma"}, False), ({"tumour", "glioma"}, False), ({"glioma", "pituitary"}, True), ({"tumour", "notumor"}, True),
+    ({"tumour", "glioma", "pituitary"}, True)])
+def test_a_tumour_of_unknown_type_contradicts_no_type_but_none(found, wanted):
+    assert labels.contradict(found) == wanted
 
 
 @pytest.mark.parametrize("policy, left, last", [

@@ -171,7 +171,7 @@ def test_the_probe_does_not_see_the_test_split(params):
     scans = reading.read_sources(params.prepare, Path("images"))
     splits = splitting.split([replace(row, group=index) for index, row in enumerate(scans[0].rows)], np.zeros(24, bool),
                            params.prepare)
-    assert report.source_probe(splits, scans[0]) == report.source_probe(splits | {"test": []}, scans[0])
+    assert report.source_probe(splits, scans) == report.source_probe(splits | {"test": []}, scans)
 
 
 def test_the_counts_are_those_of_the_manifests(params):
@@ -281,6 +281,49 @@ def test_an_external_test_set_is_cleared_of_training_images(params, source, tmp_
     prepare.main(changed(params, test_source=str(tmp_path / "Testing")))
     test, leaked = (dataset.read_manifest(name) for name in ("test", "test_duplicates"))
     assert len(test) == 8 and len(leaked) == 16
+
+
+@pytest.fixture
+def further(source, tmp_path) -> Path:
+    """A list of a source that lacks classes: pictures of unknown type, one of them a copy, and healthy patients."""
+    folder = tmp_path / "clinic"
+    phantom.write_dataset(folder, 4, 64, 11)
+    shutil.copy(source / "pituitary" / "ph-pi_0002.png", folder / "copy.png")
+    lines = [f"glioma/{path.name},tumour,,ward\n" for path in sorted((folder / "glioma").iterdir())]
+    lines += [f"notumor/{path.name},healthy,{index // 2},\n"
+              for index, path in enumerate(sorted((folder / "notumor").iterdir()))]
+    (folder / "scans.csv").write_text("path,label,patient,source\ncopy.png,yes,,\n" + "".join(lines))
+    return folder / "scans.csv"
+
+
+def test_further_sources_join_the_pool_with_what_they_have(params, further, capsys):
+    prepare.main(changed(params, further_sources=[str(further)], test_fraction=0.3, validation_fraction=0.4))
+    names = (*dataset.SPLITS, "untyped")
+    splits = {name: dataset.read_manifest(name) for name in names if (dataset.FOLDER / f"{name}.csv").is_file()}
+    rows = [row for part in splits.values() for row in part]
+    assert {(row.origin, row.label) for row in rows if row.origin} == {
+        ("ward", "tumour"), ("scans", "tumour"), ("scans", "notumor")} and len(rows) == 24 + 9
+    assert all({row.label for row in splits[name]} >= set(contract.CLASSES) for name in dataset.SPLITS)
+    copy, original = (next(row for row in rows if row.source.endswith(name)) for name in ("copy.png", "pi_0002.png"))
+    assert copy.picture == original.picture and len({row.patient for row in rows if row.patient}) == 2
+    assert len(splits["untyped"]) > 0 and {row.label for row in splits["untyped"]} == {"tumour"}
+    found = read_report()
+    assert found["splits"]["untyped"]["tumour"] == len(splits["untyped"]) and found["label_conflicts"] == 0
+    assert found["source"].endswith("source + clinic/scans.csv") and found["origins"]["ward"]["tumour"] == 4
+    assert f"untyped,tumour,{len(splits['untyped'])}," in (prepare.REPORTS / "counts.csv").read_text()
+    loaded = dataset.load("untyped", 64)
+    assert set(loaded.labels) == {dataset.UNKNOWN} and f"{len(loaded)} untyped" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("values, message", [
+    ({"further_sources": ["nowhere"]}, "prepare.further_sources to list folders and CSV files. Received: 'nowhere'"),
+    ({"further_sources": ["../clinic/scans.csv"] * 2}, "Received: scans twice"),
+    ({"further_sources": ["../source"]}, "each source once in prepare.source, further_sources.*'../source' twice"),
+    ({"further_sources": ["../clinic"], "test_source": "../clinic"}, "'../clinic' twice"),
+    ({"further_sources": ["../clinic"], "source": contract.PHANTOM}, "real images beside.*'phantom'")])
+def test_wrong_further_sources_are_named(params, further, values, message):
+    with pytest.raises(command.StageError, match=message):
+        prepare.main(changed(params, **values))
 
 
 def test_max_per_class_draws_a_sample(params):

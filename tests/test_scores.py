@@ -5,6 +5,7 @@ import pytest
 from sklearn import metrics
 
 from core import contract
+from stages.data import dataset
 from stages.data.dataset import Row
 from stages.reporting import tables
 from stages.scoring import answers, scores
@@ -123,7 +124,7 @@ def test_tumour_or_not_by_hand():
     healthy = np.array([0.1, 0.45, 0.2, 0.7, 0.6, 0.8, 0.4])
     rest = (1 - healthy)[:, None] * np.array([0.8, 0.1, 0.1])
     probabilities = np.insert(rest, scores.HEALTHY, healthy, axis=1)
-    labels = np.array([0, scores.UNKNOWN, 1, 3, *[scores.HEALTHY] * 3])
+    labels = np.array([0, dataset.UNKNOWN, 1, 3, *[scores.HEALTHY] * 3])
     result = scores.first(scores.tumour(labels, probabilities, np.ones((1, 7)), 0.1))
     assert (result["sensitivity"], result["missed"], result["specificity"]) == pytest.approx((1 / 2, 1 / 2, 2 / 3))
     assert result["balanced_accuracy"] == pytest.approx((1 / 2 + 2 / 3) / 2)

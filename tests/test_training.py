@@ -80,6 +80,15 @@ def test_the_cosine_goes_on_over_the_phases(images, tiny):
     assert rates == pytest.approx(last_steps, rel=1e-5)
 
 
+def test_a_balanced_training_with_tumours_of_unknown_type_learns(images, tiny, monkeypatch):
+    labels = np.where(np.arange(32) % 8 == 0, dataset.UNKNOWN, images["train"].labels)
+    some = replace(images["train"], labels=labels, draws=np.full(32, 0.5))
+    steps = []
+    monkeypatch.setattr(state.KeepState, "on_train_batch_end", lambda self, batch, logs=None: steps.append(batch))
+    rows = train({**images, "train": some}, replace(tiny.train, label_smoothing=0.05))[1]
+    assert len(steps) == 2 * len(rows) and rows[-1]["loss"] < rows[0]["loss"]
+
+
 def test_other_params_start_afresh_and_say_so(images, tiny, capsys):
     state.save_state(state.FOLDER / "train_test.npz", state.State("old params", phase=1))
     _, rows = train(images, tiny.train, key="new params")

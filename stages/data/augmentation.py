@@ -14,7 +14,7 @@ from stages.data.params import Augment
 
 def training_batches(images: dataset.Images, batch_size: int, augment: Augment, seed: int,
                      first_epoch: int) -> tf.data.Dataset:
-    """Return shuffled, randomly changed batches without end: one pass over the images an epoch.
+    """Return shuffled, randomly changed batches without end: what shown() chooses of the images an epoch.
 
     Args:
         images: the training split.
@@ -29,8 +29,7 @@ def training_batches(images: dataset.Images, batch_size: int, augment: Augment, 
     pixels, labels = tf.constant(images.pixels), tf.constant(images.labels)
 
     def one_epoch(epoch):
-        order = tf.random.experimental.stateless_shuffle(tf.range(len(images)), seed=[seed, epoch])
-        numbers = tf.data.Dataset.from_tensor_slices(order).batch(batch_size).enumerate()
+        numbers = tf.data.Dataset.from_tensor_slices(shown(images, [seed, epoch])).batch(batch_size).enumerate()
         return numbers.map(lambda number, chosen: (epoch, number, chosen))
 
     def one_batch(epoch, number, chosen):
@@ -40,6 +39,20 @@ def training_batches(images: dataset.Images, batch_size: int, augment: Augment, 
 
     epochs = tf.data.Dataset.range(first_epoch, tf.int64.max)
     return epochs.flat_map(one_epoch).map(one_batch, num_parallel_calls=2, deterministic=True).prefetch(2)
+
+
+def shown(images: dataset.Images, seed: list) -> tf.Tensor:
+    """Return which images an epoch shows, in this order: indices int [images.an_epoch].
+
+    Each once, or where images.draws says how often each is expected, drawn with replacement.
+
+    Args:
+        images: the training split.
+        seed: two int; the same ones give the same order.
+    """
+    if images.draws is None:
+        return tf.random.experimental.stateless_shuffle(tf.range(len(images)), seed=seed)
+    return tf.random.stateless_categorical(np.log(images.draws)[None], images.an_epoch, seed)[0]
 
 
 def augmented(pixels: tf.Tensor, augment: Augment, seed: tf.Tensor) -> tf.Tensor:

@@ -6,7 +6,7 @@ Images are decoded once, by the function that serving uses, and kept as uint8.
 import csv
 import json
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,14 @@ import numpy as np
 import tensorflow as tf
 
 from core import contract, files
-from stages.data import preprocess
+from stages.data import preprocess, spelling
 
 FOLDER = Path("data/prepared")
 SPLITS = ("train", "validation", "test")
 REPORT = Path("reports/prepare/data.json")
 """What `prepare` counted: the name and digest of the data, which later stages record beside their numbers."""
+UNKNOWN = -1
+"""Stands for spelling.TUMOUR where labels are indices into contract.CLASSES."""
 
 
 @dataclass(frozen=True)
@@ -72,16 +74,28 @@ def read_report() -> dict:
 
 @dataclass(frozen=True)
 class Images:
-    """Pixels uint8 [n, size, size, c], and labels int64 [n] as indices into contract.CLASSES.
+    """Pixels uint8 [n, size, size, c], and labels int64 [n] as indices into contract.CLASSES, or UNKNOWN.
 
     c is 1 when all images are grey, as MRI is: a third of the memory, and of the work of augmentation. Else it is 3.
+    draws float [n]: how often an epoch of training is expected to show each image, see counting.draws; None for once.
     """
 
     pixels: np.ndarray
     labels: np.ndarray
+    draws: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
+
+    @property
+    def an_epoch(self) -> int:
+        """How many images an epoch of training shows."""
+        return len(self) if self.draws is None else round(self.draws.sum())
+
+
+def label_index(label: str) -> int:
+    """Return a label of spelling.LABELS as index into contract.CLASSES, or UNKNOWN."""
+    return UNKNOWN if label == spelling.TUMOUR else contract.CLASSES.index(label)
 
 
 def load(split: str, size: int, folder: Path = FOLDER) -> Images:
@@ -98,7 +112,7 @@ def load_rows(rows: list[Row], size: int, folder: Path = FOLDER) -> Images:
         pixels[index] = image
     if (pixels == pixels[..., :1]).all():
         pixels = pixels[..., :1].copy()
-    return Images(pixels, np.array([contract.CLASSES.index(row.label) for row in rows]))
+    return Images(pixels, np.array([label_index(row.label) for row in rows]))
 
 
 def _pixels(path: tf.Tensor, size: int) -> tf.Tensor:
@@ -111,7 +125,7 @@ def resized(images: Images, size: int) -> Images:
         return images
     chunks = [tf.image.resize(images.pixels[start : start + 256], [size, size], method="area")
               for start in range(0, len(images), 256)]
-    return Images(np.concatenate([np.rint(chunk).astype(np.uint8) for chunk in chunks]), images.labels)
+    return replace(images, pixels=np.concatenate([np.rint(chunk).astype(np.uint8) for chunk in chunks]))
 
 
 def batches(images: Images, batch_size: int) -> tf.data.Dataset:

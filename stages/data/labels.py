@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from core import contract
 from stages.data.dataset import Row
 from stages.data.patients import Known
+from stages.data.spelling import TUMOUR
 
 
 @dataclass(frozen=True)
@@ -38,7 +39,7 @@ def conflicts(rows: list[Row], known: list[Known]) -> list[Conflict]:
     """
     tumours = [row if row.label != contract.HEALTHY else replace(row, patient="") for row in rows]
     doubted = {"original": [index for index, (row, one) in enumerate(zip(rows, known, strict=True))
-                            if one.original and one.original != row.label],
+                            if one.original and contradict({one.original, row.label})],
                "picture": _of_several_labels(rows, lambda row: str(row.picture)),
                "patient": _of_several_labels(tumours, lambda row: row.patient)}
     return [Conflict(kind, index, rows[index].patient or str(rows[index].group), rows[index].label,
@@ -46,13 +47,18 @@ def conflicts(rows: list[Row], known: list[Known]) -> list[Conflict]:
 
 
 def _of_several_labels(rows: list[Row], name: Callable[[Row], str]) -> list[int]:
-    """Return the indices of rows whose name carries more than one label; those named "" have no part in it."""
+    """Return the indices of rows whose name carries labels that contradict; those named "" have no part in it."""
     labels, members = defaultdict(set), defaultdict(list)
     for index, row in enumerate(rows):
         if name(row):
             labels[name(row)].add(row.label)
             members[name(row)].append(index)
-    return [index for one, found in labels.items() if len(found) > 1 for index in members[one]]
+    return [index for one, found in labels.items() if contradict(found) for index in members[one]]
+
+
+def contradict(found: set[str]) -> bool:
+    """Return whether labels cannot all be right of one thing: a tumour of unknown type may be of any one type."""
+    return len(found - {TUMOUR}) > 1 or {TUMOUR, contract.HEALTHY} <= found
 
 
 def settled(rows: list[Row], found: list[Conflict], policy: str) -> list[Row | None]:

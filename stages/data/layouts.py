@@ -16,7 +16,7 @@ from imaging import readers
 from stages.common.command import StageError
 from stages.data import figshare, listing
 from stages.data.kinds import MATLAB, no_image
-from stages.data.spelling import SPLITS, TUMOUR, UNKNOWN_TYPE, key, label_of
+from stages.data.spelling import LABELS, SPLITS, TUMOUR, UNKNOWN_TYPE, key, label_of
 
 OTHER_TASKS = {"segmentationtask"}
 """BRISC's slices once more, sorted by its other task: beside their masks, without a class (arXiv:2506.14318)."""
@@ -55,6 +55,37 @@ class Found:
     files: list[File]
     left_out: dict[str, int]
     pooled: list[str]
+
+
+def places(entries: list[str], param: str) -> dict[str, Path]:
+    """Return the folders and CSV files that a param lists, by the names of these sources.
+
+    A source is called like its folder or CSV file, after the folder above as well where that is only the name of a
+    class or split.
+
+    Raises:
+        StageError: there is none at one of them, or two have the same name.
+    """
+    found: dict[str, Path] = {}
+    for entry in entries:
+        path = Path(entry)
+        if not path.is_dir() and not (path.is_file() and path.suffix.lower() == ".csv"):
+            raise StageError(f"Expected {param} to list folders and CSV files. Received: {entry!r}, which is neither. "
+                             "dataset/README.md shows the layouts.")
+        name = _source_name(path.absolute())
+        if name in found:
+            raise StageError(f"Expected sources of different names in {param}. Received: {name} twice, "
+                             f"{str(found[name])!r} and {entry!r}. Rename one.")
+        found[name] = path
+    return found
+
+
+def _source_name(path: Path) -> str:
+    """Return what a source at an absolute path is called."""
+    is_part = label_of(path.name, LABELS) or key(path.name) in SPLITS
+    if path.is_dir() and is_part:
+        return f"{path.parent.name}/{path.name}"
+    return path.name if path.is_dir() else path.stem
 
 
 def find(source: Path, labels: Sequence[str] = contract.CLASSES) -> Found:
@@ -214,7 +245,8 @@ class _Search:
         if label_of(folder.name, self.labels):
             return " (a class folder in that of another class: move it out)"
         if key(folder.name) in UNKNOWN_TYPE:
-            return " (tumours of unknown type: name it after their type, or list it in evaluate.external)"
+            return (" (tumours of unknown type: name it after their type, or list it in prepare.further_sources or "
+                    "evaluate.external)")
         if key(folder.name) in SPLITS:
             return " (no class folder is in it)"
         close = get_close_matches(key(folder.name), candidates, n=1, cutoff=0.5)

@@ -11,6 +11,7 @@ class Prepare:
 
     source: Text
     test_source: Text | None
+    further_sources: list[Text]
     hold_out_source: Text | None
     patients: Text | None
     label_conflicts: Literal["original", "keep", "drop"]

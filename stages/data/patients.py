@@ -24,7 +24,9 @@ from stages.common.command import StageError
 from stages.data import layouts, spelling
 
 PUBLIC_TABLE = Path(__file__).parents[2] / "dataset/public_patients.csv"
-NAMES = re.compile(r"(?<![A-Za-z0-9])(sub-[A-Za-z0-9]+"  # BIDS
+BIDS = "sub-"
+"""Begins the names of subjects in BIDS, which are counted anew in every data set."""
+NAMES = re.compile(rf"(?<![A-Za-z0-9])({BIDS}[A-Za-z0-9]+"
                    r"|BraTS-[A-Za-z]+-\d{5}"  # BraTS since 2023; what follows is the visit
                    r"|BraTS\d\d(?:\d\d_\d{5}|_[A-Za-z]+_\d{3})"  # BraTS until 2021
                    r"|TCGA-\w\w-\w{4})")  # The Cancer Genome Atlas, of which TCIA has the images
@@ -64,20 +66,23 @@ class Patients:
         with PUBLIC_TABLE.open(newline="", encoding="utf-8") as file:
             return {row["sha256"]: row for row in csv.DictReader(file)}
 
-    def known(self, file: layouts.File, digest: str, source: Path) -> Known:
+    def known(self, file: layouts.File, digest: str, source: Path, name: str = "") -> Known:
         """Return what is known of a file.
 
         Args:
             file: as layouts.find lists it.
             digest: SHA-256 of its bytes, 64 hexadecimal digits.
             source: the folder or CSV file that was searched.
+            name: of a further source: the origin where no other is known. One id in two sources, such as `1` or
+                `sub-01`, is two patients; only prepare.patients and the names of BraTS and TCIA count everywhere.
         """
-        row = self.listed.row(file, digest, source) if self.listed else {}
-        public = self.public.get(digest, {})
+        row = self.listed.row(file, digest, source, bool(name)) if self.listed else {}
+        public, subject = self.public.get(digest, {}), name_id(file.name)
         patient = (self.number("listed", row.get("patient", "")) or _of_public(public)
-                   or self.number("given", file.patient and f"{file.origin}/{file.patient}")
-                   or self.number("dicom", dicom_id(file.path)) or self.number("named", name_id(file.name)))
-        return Known(patient, row.get("source", "") or public.get("source", "") or file.origin,
+                   or self.number("given", _within(name, file.patient and f"{file.origin}/{file.patient}"))
+                   or self.number("dicom", _within(name, dicom_id(file.path)))
+                   or self.number("named", _within(name, subject) if subject.startswith(BIDS) else subject))
+        return Known(patient, row.get("source", "") or public.get("source", "") or file.origin or name,
                      _picture(public), spelling.label_of(public.get("figshare_label", ""), contract.CLASSES) or "")
 
     def number(self, kind: str, identity: str) -> str:
@@ -87,6 +92,11 @@ class Patients:
         digest = hmac.digest(self.key, identity.encode(), "sha256")
         own = self.numbers[kind]
         return f"{kind}-{own.setdefault(digest, len(own) + 1)}"
+
+
+def _within(name: str, identity: str) -> str:
+    """Return an id that counts within the source of this name only, "" for none."""
+    return identity and f"{name}\0{identity}"
 
 
 def _of_public(row: dict[str, str]) -> str:
@@ -155,10 +165,14 @@ class Listed:
             raise StageError(f"Expected prepare.patients to be a CSV file in UTF-8. Received: {self.table}, which "
                              f"cannot be read: {error}. Correct the param.") from None
 
-    def row(self, file: layouts.File, digest: str, source: Path) -> dict[str, str]:
-        """Return the row of a file, by its digest or by its path from the table's or the source's folder."""
+    def row(self, file: layouts.File, digest: str, source: Path, further: bool = False) -> dict[str, str]:
+        """Return the row of a file, by its digest or by its path from the table's or the source's folder.
+
+        The latter not for prepare.further_sources: a path may lie in several of them.
+        """
         folder = source.parent if source.is_file() else source
-        for key in (digest, *(_relative(file.path, base) for base in (self.table.parent, folder)), file.name):
+        inside = () if further else (_relative(file.path, folder), file.name)
+        for key in (digest, _relative(file.path, self.table.parent), *inside):
             if key in self.by:
                 self.used.add(key)
                 return self.by[key]
@@ -177,15 +191,17 @@ def _relative(path: Path, folder: Path) -> str:
     return path.absolute().relative_to(absolute).as_posix() if path.absolute().is_relative_to(absolute) else ""
 
 
-def of_scan(files: list[layouts.File], digests: list[str], source: Path, patients: Patients) -> list[Known]:
+def of_scan(files: list[layouts.File], digests: list[str], source: Path, patients: Patients,
+            name: str = "") -> list[Known]:
     """Return what is known of each file of a source, and print how many belong to known patients.
 
     Args:
         files, digests: of reading.Scan.
         source: the folder or CSV file that was searched.
         patients: numbers those of all sources.
+        name: of a further source, see Patients.known.
     """
-    found = [patients.known(file, digest, source) for file, digest in zip(files, digests, strict=True)]
+    found = [patients.known(file, digest, source, name) for file, digest in zip(files, digests, strict=True)]
     whose = [one.patient for one in found if one.patient]
     if patients.listed:
         tqdm.write(patients.listed.told())

@@ -15,7 +15,7 @@ import imaging
 from core import contract
 from imaging import decode
 from stages.common import command
-from stages.data import dataset, figshare, layouts, patients, phantom, preprocess, probe
+from stages.data import dataset, figshare, layouts, patients, phantom, preprocess, probe, spelling
 from stages.data.params import Prepare
 
 JPEG_MAGIC = b"\xff\xd8"
@@ -146,7 +146,7 @@ def read_images(files: list[layouts.File], size: int) -> Iterator[tuple[layouts.
             yield file, found
 
 
-def scan(source: Path, images: Path, params: Prepare, whose: patients.Patients) -> Scan:
+def scan(source: Path, images: Path, params: Prepare, whose: patients.Patients, name: str = "") -> Scan:
     """Read every image of a source and store its canonical bytes under their digest.
 
     Args:
@@ -154,11 +154,12 @@ def scan(source: Path, images: Path, params: Prepare, whose: patients.Patients) 
         images: where the canonical images go.
         params: of this stage.
         whose: numbers the patients.
+        name: of a further source: it may lack classes and hold tumours of unknown type, see also patients.known.
 
     Raises:
         StageError: the layout is not understood, or a class has no image.
     """
-    found = layouts.find(source)
+    found = layouts.find(source, spelling.LABELS if name else contract.CLASSES)
     rows, thumbnails, details, features, bad, files, digests = [], [], [], [], [], [], []
     for file, read in read_images(pick(found.files, params.max_per_class, params.seed), params.image_size):
         if isinstance(read, str):
@@ -171,7 +172,7 @@ def scan(source: Path, images: Path, params: Prepare, whose: patients.Patients) 
         files.append(file)
         digests.append(read.digest)
     tell(found)
-    known = patients.of_scan(files, digests, source, whose)
+    known = patients.of_scan(files, digests, source, whose, name)
     rows = [replace(row, patient=one.patient, origin=one.origin) for row, one in zip(rows, known, strict=True)]
     return Scan(rows, np.array(thumbnails, np.float32), np.array(details, np.float32), np.array(features, np.float32),
                 bad, files, digests, found.left_out, known)
@@ -209,17 +210,42 @@ def check_bad(found: Scan, source: Path, max_fraction: float) -> None:
 
 
 def read_sources(params: Prepare, images: Path) -> list[Scan]:
-    """Read prepare.source and, where given, prepare.test_source.
+    """Read prepare.source, prepare.further_sources and, where given, prepare.test_source: a scan each, in this order.
 
     Raises:
         StageError: a source or prepare.patients is missing or wrong, or too many files are unreadable.
     """
     whose = patients.Patients(Path(params.patients) if params.patients else None)
+
+    def read(source: Path, name: str = "") -> Scan:
+        found = scan(source, images, params, whose, name)
+        check_bad(found, source, params.max_bad_fraction)
+        return found
+
+    others = further_places(params)
     with source_place(params) as source:
-        scans = [scan(source, images, params, whose)]
-        check_bad(scans[0], source, params.max_bad_fraction)
+        scans = [read(source)]
+    scans += [read(path, name) for name, path in others.items()]
     if params.test_source is not None:
-        source = existing_source(params.test_source, "prepare.test_source")
-        scans.append(scan(source, images, params, whose))
-        check_bad(scans[1], source, params.max_bad_fraction)
+        scans.append(read(existing_source(params.test_source, "prepare.test_source")))
     return scans
+
+
+def further_places(params: Prepare) -> dict[str, Path]:
+    """Return the folders and CSV files of prepare.further_sources by their names, see layouts.places.
+
+    Raises:
+        StageError: there is none at one of them, one is given twice, or prepare.source is drawn: who reads the scores
+            could not tell whether they are of patients.
+    """
+    found = layouts.places(params.further_sources, "prepare.further_sources")
+    if found and params.source == contract.PHANTOM:
+        raise command.StageError("Expected prepare.source to be real images beside prepare.further_sources. Received: "
+                                 f"{params.source!r}. Name a folder or CSV file, or remove the further sources.")
+    seen = {Path(one).resolve() for one in (params.source, params.test_source) if one}
+    for path in found.values():
+        if path.resolve() in seen:
+            raise command.StageError("Expected each source once in prepare.source, further_sources and test_source. "
+                                     f"Received: {str(path)!r} twice. Remove one of them.")
+        seen.add(path.resolve())
+    return found

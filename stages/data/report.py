@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from core import contract
-from stages.data import dataset, probe
+from stages.data import dataset, probe, spelling
 from stages.data.grouping import Groups
 from stages.data.params import Prepare
 from stages.data.reading import Scan
@@ -34,11 +34,12 @@ def report(splits: dict[str, list[dataset.Row]], groups: Groups, kept: np.ndarra
     """
     rows = [row for part in splits.values() for row in part]
     members = np.array([row.group for row in rows])
-    by_class = {label: {row.group for row in rows if row.label == label} for label in contract.CLASSES}
+    labels = labels_of(rows)
+    by_class = {label: {row.group for row in rows if row.label == label} for label in labels}
     pictures, series, joined = (len(np.unique(one[kept])) for one in (groups.copies, groups.runs, groups.final))
     patients = {row.patient for row in rows if row.patient}
     return {
-        "source": data_name(params.source),
+        "source": " + ".join(map(data_name, (params.source, *params.further_sources))),
         "digest": data_digest(splits),
         "images": len(rows),
         "group_by": params.group_by,
@@ -53,9 +54,14 @@ def report(splits: dict[str, list[dataset.Row]], groups: Groups, kept: np.ndarra
         "patients_alone": len({row.group for row in rows if row.patient}),
         "images_of_patients": sum(bool(row.patient) for row in rows),
         "origins": origins(rows),
-        "splits": {split: {label: sum(row.label == label for row in part) for label in contract.CLASSES}
+        "splits": {split: {label: sum(row.label == label for row in part) for label in labels}
                    for split, part in splits.items()},
     }
+
+
+def labels_of(rows: list[dataset.Row]) -> tuple[str, ...]:
+    """Return the labels to count: the classes, and spelling.TUMOUR where an image has it."""
+    return spelling.LABELS if any(row.label == spelling.TUMOUR for row in rows) else contract.CLASSES
 
 
 def sentences(summary: dict) -> str:
@@ -75,9 +81,9 @@ def sentences(summary: dict) -> str:
 
 
 def origins(rows: list[dataset.Row]) -> dict[str, dict[str, int]]:
-    """Return how many images of each class come from each known source, by its name."""
-    names = sorted({row.origin for row in rows if row.origin})
-    return {name: {label: sum(row.origin == name and row.label == label for row in rows) for label in contract.CLASSES}
+    """Return how many images of each label come from each known source, by its name."""
+    names, labels = sorted({row.origin for row in rows if row.origin}), labels_of(rows)
+    return {name: {label: sum(row.origin == name and row.label == label for row in rows) for label in labels}
             for name in names}
 
 
@@ -96,20 +102,28 @@ def sizes(features: np.ndarray) -> dict[str, int]:
     return shown | ({"other": rest} if rest else {})
 
 
-def source_probe(splits: dict[str, list[dataset.Row]], own: Scan) -> dict:
-    """Return how well trivial features tell the classes apart, see `probe`; the test split is not looked at."""
-    features = {row.source: values for row, values in zip(own.rows, own.features, strict=True)}
-    train, validation = ((np.stack([features[row.source] for row in splits[name]]),
-                          np.array([contract.CLASSES.index(row.label) for row in splits[name]]))
-                         for name in ("train", "validation"))
+def source_probe(splits: dict[str, list[dataset.Row]], scans: list[Scan]) -> dict:
+    """Return how well trivial features tell the classes apart, see `probe`.
+
+    Neither the test split nor tumours of unknown type are looked at.
+
+    Args:
+        splits: rows of each split. scans: of the sources that are trained on.
+    """
+    features = {(row.source, row.digest): values for one in scans
+                for row, values in zip(one.rows, one.features, strict=True)}
+    typed = ([row for row in splits[name] if row.label != spelling.TUMOUR] for name in ("train", "validation"))
+    train, validation = ((np.stack([features[row.source, row.digest] for row in rows]),
+                          np.array([contract.CLASSES.index(row.label) for row in rows])) for rows in typed)
     return probe.probe(train, validation)
 
 
 def counts_csv(splits: dict[str, list[dataset.Row]]) -> str:
-    """Return images and groups by split and class as CSV."""
+    """Return images and groups by split and label as CSV."""
     lines = ["split,label,images,groups"]
+    labels = labels_of([row for part in splits.values() for row in part])
     for split, part in splits.items():
-        for label in contract.CLASSES:
+        for label in labels:
             groups = [row.group for row in part if row.label == label]
             lines.append(f"{split},{label},{len(groups)},{len(set(groups))}")
     return "\n".join(lines) + "\n"

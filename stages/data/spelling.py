@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from core import contract
 
 TUMOUR = "tumour"
-"""Label of a tumour whose type is not known, beside contract.CLASSES: for evaluate.external."""
+"""Label of a tumour whose type is not known: for prepare.further_sources and evaluate.external."""
+LABELS = (*contract.CLASSES, TUMOUR)
+"""What images of these may be labelled as."""
 NO_TUMOUR = {"no", "notumor", "nontumor", "tumorfree", "normal", "healthy", "none"}
 UNKNOWN_TYPE = {"tumor", "yes"}
 SPLITS = {"train", "training", "test", "testing", "val", "valid", "validation"}

@@ -1,4 +1,4 @@
-"""Train, validation and test: chosen by seed, every class in each, no group cut."""
+"""Train, validation and test: chosen by seed, every class in each, no group cut between learning and test."""
 
 from collections.abc import Sequence
 
@@ -6,12 +6,16 @@ import numpy as np
 
 from core import contract
 from stages.common import command
-from stages.data import dataset
+from stages.data import dataset, spelling
 from stages.data.params import Prepare
 
 
 def split(rows: list[dataset.Row], external: np.ndarray, params: Prepare) -> dict[str, list[dataset.Row]]:
     """Split grouped rows into train, validation and test; no group is cut.
+
+    With prepare.further_sources every class of every origin is shared out on its own. Tumours of unknown type are in
+    train, or where their group was chosen for the test, in a split `untyped` that is tested as well: temperatures and
+    scores of classes need types. So a group that holds one is in no validation split.
 
     Args:
         rows: all images, with their groups.
@@ -24,7 +28,8 @@ def split(rows: list[dataset.Row], external: np.ndarray, params: Prepare) -> dic
     Raises:
         StageError: a class is missing from a split, since it has too few different images; or there is no such source.
     """
-    labels = np.array([contract.CLASSES.index(row.label) for row in rows])
+    labels = strata(rows, by_origin=bool(params.further_sources))
+    typed = np.array([row.label != spelling.TUMOUR for row in rows])
     groups, pictures = np.array([row.group for row in rows]), np.array([row.picture for row in rows])
     held = held_out(rows, external, params.hold_out_source)
     others = ~external & ~held
@@ -40,16 +45,25 @@ def split(rows: list[dataset.Row], external: np.ndarray, params: Prepare) -> dic
     else:
         test = np.zeros(len(rows), bool)
         test[others] = hold_out(labels[others], groups[others], params.test_fraction, params.seed)
-        parts |= {"test": test}
+        parts |= {"test": test & typed} | ({"untyped": test & ~typed} if (test & ~typed).any() else {})
         rest = np.flatnonzero(others & ~test)
     validation = np.zeros(len(rows), bool)
-    validation[rest] = hold_out(labels[rest], groups[rest], params.validation_fraction, params.seed + 1)
+    whole = rest[~np.isin(groups[rest], groups[rest][~typed[rest]])]
+    validation[whole] = hold_out(labels[whole], groups[whole], params.validation_fraction, params.seed + 1)
     train = np.zeros(len(rows), bool)
     train[rest] = ~validation[rest]
     parts |= {"train": train, "validation": validation}
     splits = {name: [row for row, inside in zip(rows, part, strict=True) if inside] for name, part in parts.items()}
     check_splits(splits, ("train", "validation") if external.any() else dataset.SPLITS)
     return splits
+
+
+def strata(rows: list[dataset.Row], by_origin: bool) -> np.ndarray:
+    """Return the label of each image as index into spelling.LABELS, and by origin other numbers for each: int [n]."""
+    labels = np.array([spelling.LABELS.index(row.label) for row in rows])
+    if not by_origin:
+        return labels
+    return np.unique([row.origin for row in rows], return_inverse=True)[1] * len(spelling.LABELS) + labels
 
 
 def held_out(rows: list[dataset.Row], external: np.ndarray, origin: str | None) -> np.ndarray:
@@ -83,13 +97,13 @@ def check_splits(splits: dict[str, list[dataset.Row]], names: Sequence[str]) -> 
 
 
 def hold_out(labels: np.ndarray, groups: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """Choose whole groups at random until they hold the wanted fraction of every class.
+    """Choose whole groups at random until they hold the wanted fraction of every label.
 
     A group counts as its majority label. A group too large for what is left of that is passed over, so the fraction
     is reached from below.
 
     Args:
-        labels: int [n], class index of each image.
+        labels: int [n], of each image, see strata().
         groups: int [n], group of each image.
         fraction: of the images to choose, in (0, 1).
         seed: the same seed and data give the same choice.
@@ -116,7 +130,7 @@ def majority_labels(labels: np.ndarray, groups: np.ndarray) -> np.ndarray:
     """Return, for every group, its most frequent label (the first of equals).
 
     Args:
-        labels: int [n], class index of each image.
+        labels: int [n], of each image, see strata().
         groups: int [n], group of each image, 0 to g - 1.
 
     Returns:

@@ -44,7 +44,8 @@ def folds(rows: list[dataset.Row], own: Crossval, validation_fraction: float) ->
 
     Groups are dealt out by scikit-learn's StratifiedGroupKFold, the large ones first, each to the fold whose shares of
     the classes it evens out best. Of what a fold does not test, whole groups are held out as its validation split, as
-    `prepare` does it.
+    `prepare` does it. Tumours of unknown type are in the train split of every fold that tests or validates no image of
+    their group, and in no other: they can neither be scored by class nor choose a temperature.
 
     Args:
         rows: all images.
@@ -54,17 +55,20 @@ def folds(rows: list[dataset.Row], own: Crossval, validation_fraction: float) ->
     Raises:
         StageError: a class is missing from a split of a fold, since it has too few groups.
     """
-    labels = np.array([contract.CLASSES.index(row.label) for row in rows])
+    labels = np.array([dataset.label_index(row.label) for row in rows])
     groups = np.array([row.group for row in rows])
+    typed, untyped = np.flatnonzero(labels != dataset.UNKNOWN), np.flatnonzero(labels == dataset.UNKNOWN)
     check_groups(labels, groups, own.folds)
     # Its own shuffle=True deals out other groups than it has counted, up to scikit-learn 1.7 at least: folds then hold
     # 12 to 28 % of a class instead of 20. New numbers shuffle groups of one size as well.
-    members = np.unique(groups, return_inverse=True)[1]
+    members = np.unique(groups[typed], return_inverse=True)[1]
     shuffled = np.random.default_rng(own.seed).permutation(members.max() + 1)[members]
     found = []
-    for number, (rest, test) in enumerate(StratifiedGroupKFold(own.folds).split(labels, labels, shuffled), start=1):
+    dealt = StratifiedGroupKFold(own.folds).split(typed, labels[typed], shuffled)
+    for number, (rest, test) in enumerate(((typed[rest], typed[test]) for rest, test in dealt), start=1):
         chosen = splitting.hold_out(labels[rest], groups[rest], validation_fraction, own.seed + number)
-        found.append(Fold(number, {"train": rest[~chosen], "validation": rest[chosen], "test": test}))
+        free = untyped[~np.isin(groups[untyped], groups[np.append(test, rest[chosen])])]
+        found.append(Fold(number, {"train": np.append(rest[~chosen], free), "validation": rest[chosen], "test": test}))
         check_classes(labels, found[-1])
     return found
 

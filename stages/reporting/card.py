@@ -11,6 +11,7 @@ from pathlib import Path
 import jinja2
 
 from core import contract
+from stages.data import spelling
 from stages.reporting import tables
 from stages.scoring import intervals
 
@@ -48,6 +49,7 @@ def card(data: dict, runs: dict[str, dict], results: dict, decisions: dict[str, 
         scored={name: results[name] for name in decisions}, every="both" if len(runs) == 2 else "all",
         flipped=[name for name, one in decisions.items() if one.get("average_flip")],
         is_phantom=data["source"] == contract.PHANTOM, classes=list(contract.CLASSES), ensemble=contract.ENSEMBLE,
+        labels=[label for label in spelling.LABELS if label in next(iter(data["splits"].values()))],
         disclaimer=contract.DISCLAIMER, overall=OVERALL, per_class=PER_CLASS,
         tumour=tables.TUMOUR, people=tables.people, published=PUBLISHED,
         source=tables.SOURCE, known_of=known_of,

@@ -6,7 +6,7 @@ import matplotlib
 import numpy as np
 import tensorflow as tf
 
-from core import contract, files
+from core import files
 from stages.data import dataset, grouping, preprocess
 
 matplotlib.use("Agg")
@@ -37,21 +37,20 @@ def message(text: str, title: str, path: Path) -> None:
 
 
 def counts(splits: dict[str, dict[str, int]], title: str, path: Path) -> None:
-    """Draw the number of images of each class in each split as bars.
+    """Draw the number of images of each label in each split as bars.
 
     Args:
-        splits: for each split, images by class.
+        splits: for each split, images by label.
         title: names the data.
         path: the PNG file to write.
     """
     figure, axes = plt.subplots(figsize=(6.4, 3.6), layout="constrained")
-    width = 0.8 / len(splits)
+    width, labels = 0.8 / len(splits), list(next(iter(splits.values())))
     for number, (split, images) in enumerate(splits.items()):
         places = np.arange(len(images)) + (number - (len(splits) - 1) / 2) * width
         bars = axes.bar(places, list(images.values()), width, label=split)
         axes.bar_label(bars, fontsize=7)
-    axes.set(xlabel="class", ylabel="images", title=title, xticks=range(len(contract.CLASSES)),
-             xticklabels=contract.CLASSES)
+    axes.set(xlabel="class", ylabel="images", title=title, xticks=range(len(labels)), xticklabels=labels)
     figure.legend(title="split", loc="outside right upper")
     save(figure, path)
 

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from stages.common import command
-from stages.data import dataset
+from stages.data import counting, dataset
 from stages.layers import answer
 from stages.scoring import calibration, intervals, scores
 from stages.scoring.params import Evaluate
@@ -34,8 +34,8 @@ class Answers:
 
     @property
     def votes(self) -> np.ndarray:
-        """How much each image counts, float [n]: see votes()."""
-        return votes(self.rows)
+        """How much each image counts, float [n]: see counting.votes."""
+        return counting.votes(self.rows)
 
     def only(self, inside: np.ndarray) -> "Answers":
         """Return the answers for the images where inside, bool [n], is true."""
@@ -47,23 +47,12 @@ class Answers:
         return Answers(self.rows + other.rows, np.append(self.labels, other.labels), np.append(self.raw, other.raw, 0))
 
 
-def pictures(rows: list[dataset.Row]) -> np.ndarray:
-    """Return the picture of each image, int [n]; one of its own where copies were not looked for."""
-    return np.array([row.picture if row.picture >= 0 else -1 - index for index, row in enumerate(rows)], int)
-
-
-def votes(rows: list[dataset.Row]) -> np.ndarray:
-    """Return how much each image counts, float [n]: 1 / the images of its picture, so that copies have one vote."""
-    _, picture, copies = np.unique(pictures(rows), return_inverse=True, return_counts=True)
-    return 1 / copies[picture]
-
-
 def counts(rows: list[dataset.Row]) -> dict[str, int]:
     """Count images; pictures, copies of one together; groups; patients; and picture_groups, those of no known patient.
     """
     known = {row.group for row in rows if row.patient}
     groups = {row.group for row in rows}
-    return {"images": len(rows), "pictures": len(set(pictures(rows).tolist())), "groups": len(groups),
+    return {"images": len(rows), "pictures": len(set(counting.pictures(rows).tolist())), "groups": len(groups),
             "patients": len({row.patient for row in rows if row.patient}), "picture_groups": len(groups - known)}
 
 

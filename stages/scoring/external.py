@@ -9,20 +9,19 @@ import tensorflow as tf
 from tqdm import tqdm
 
 import imaging
-from core import contract
 from stages.common import command
 from stages.data import copies, dataset, grouping, layouts, patients, preprocess, reading, report, spelling
-from stages.scoring import scores
 
-LABELS = (*contract.CLASSES, spelling.TUMOUR)
 HELD_OUT, HELD_OUT_COPIES = "held_out", "held_out_duplicates"
 """The splits that `prepare` writes of prepare.hold_out_source: its pictures, and those that copy training pictures."""
+UNTYPED = "untyped"
+"""The split of tumours of unknown type that `prepare` has set aside for a test."""
 
 
 @dataclass(frozen=True)
 class Source:
     """Images of one source: its name, their rows and pixels, and how many files were left out as `known` from training
-    or `unreadable`. A tumour of unknown type has the label spelling.TUMOUR, as index scores.UNKNOWN."""
+    or `unreadable`. A tumour of unknown type has the label spelling.TUMOUR, as index dataset.UNKNOWN."""
 
     name: str
     rows: list[dataset.Row]
@@ -37,65 +36,46 @@ class Source:
                 "unreadable": self.unreadable}
 
 
-def places(entries: list[str]) -> dict[str, Path]:
-    """Return the folders and CSV files of evaluate.external by the names of these sources.
-
-    A source is called like its folder or CSV file, after the folder above as well where that is only the name of a
-    class or split.
-
-    Raises:
-        StageError: there is none at one of them, or two have the same name.
-    """
-    found: dict[str, Path] = {}
-    for entry in entries:
-        path = Path(entry)
-        if not path.is_dir() and not (path.is_file() and path.suffix.lower() == ".csv"):
-            raise command.StageError("Expected evaluate.external to list folders and CSV files. Received: "
-                                     f"{entry!r}, which is neither. dataset/README.md shows the layouts.")
-        name = named(path.absolute())
-        if name in found:
-            raise command.StageError(f"Expected sources of different names in evaluate.external. Received: {name} "
-                                     f"twice, {str(found[name])!r} and {entry!r}. Rename one.")
-        found[name] = path
-    return found
-
-
-def named(path: Path) -> str:
-    """Return what a source at an absolute path is called."""
-    is_part = spelling.label_of(path.name, LABELS) or spelling.key(path.name) in spelling.SPLITS
-    if path.is_dir() and is_part:
-        return f"{path.parent.name}/{path.name}"
-    return path.name if path.is_dir() else path.stem
-
-
 def sources(found: dict[str, Path], size: int, similarity: float) -> Iterator[Source]:
-    """Read the held-out source, if `prepare` has set one aside, and then others, one by one.
+    """Read what `prepare` has set aside, the held-out source and tumours of unknown type, then others, one by one.
 
     Args:
-        found: see places().
+        found: of evaluate.external, see layouts.places.
         size: side in pixels, prepare.image_size.
         similarity: from which two pictures are one, prepare.duplicate_similarity.
 
     Raises:
         StageError: a layout is not understood, or no image of a source is left.
     """
-    if own := held_out(size):
+    for own in (*held_out(size), *untyped(size)):
         if own.name in found:
-            raise command.StageError("Expected sources of other names than prepare.hold_out_source in evaluate."
-                                     f"external. Received: {str(found[own.name])!r}. Rename it.")
+            raise command.StageError("Expected sources of other names in evaluate.external than what `prepare` has set "
+                                     f"aside. Received: {str(found[own.name])!r}. Rename it.")
         yield own
     trained = training_pictures() if found else np.zeros((0, 0))
     for name, path in found.items():
         yield read(name, path, trained, size, similarity)
 
 
-def held_out(size: int) -> Source | None:
-    """Read the source that `prepare` has set aside; None, with a line that says so, if all of it copies training."""
-    known, rows = (dataset.read_manifest(name) if (dataset.FOLDER / f"{name}.csv").is_file() else []
-                   for name in (HELD_OUT_COPIES, HELD_OUT))
+def held_out(size: int) -> list[Source]:
+    """Read the source that `prepare` has held out; none, with a line that says so, if all of it copies training."""
+    known, rows = rows_of(HELD_OUT_COPIES), rows_of(HELD_OUT)
     if known and not rows:
         print(f"{known[0].origin}: not scored, since all {len(known)} images of it copy training pictures.")
-    return Source(rows[0].origin, rows, dataset.load(HELD_OUT, size), len(known), 0) if rows else None
+    return [Source(rows[0].origin, rows, dataset.load(HELD_OUT, size), len(known), 0)] if rows else []
+
+
+def untyped(size: int) -> list[Source]:
+    """Read the tumours of unknown type that `prepare` has set aside, by their origin."""
+    parts: dict[str, list[dataset.Row]] = {}
+    for row in rows_of(UNTYPED):
+        parts.setdefault(f"{UNTYPED}/{row.origin}", []).append(row)
+    return [Source(name, rows, dataset.load_rows(rows, size), 0, 0) for name, rows in sorted(parts.items())]
+
+
+def rows_of(split: str) -> list[dataset.Row]:
+    """Return the rows of a split that there need not be."""
+    return dataset.read_manifest(split) if (dataset.FOLDER / f"{split}.csv").is_file() else []
 
 
 def training_pictures() -> np.ndarray:
@@ -110,7 +90,7 @@ def read(name: str, path: Path, trained: np.ndarray, size: int, similarity: floa
     Args:
         name, path: of the source. trained: see training_pictures(). size, similarity: see sources().
     """
-    found = layouts.find(path, LABELS)
+    found = layouts.find(path, spelling.LABELS)
     good = [(file, read) for file, read in reading.read_images(found.files, size)
             if isinstance(read, reading.Original)]
     reading.tell(found)
@@ -128,7 +108,7 @@ def read(name: str, path: Path, trained: np.ndarray, size: int, similarity: floa
     rows = grouped([as_row(file, one.data, of) for (file, one), of in zip(kept, whose, strict=True)],
                    thumbnails[~is_known], similarity)
     images = dataset.Images(np.stack([pixels(one.data, size) for _, one in kept]),
-                            np.array([label_index(row.label) for row in rows]))
+                            np.array([dataset.label_index(row.label) for row in rows]))
     return Source(name, rows, images, int(is_known.sum()), unreadable)
 
 
@@ -167,8 +147,3 @@ def grouped(rows: list[dataset.Row], thumbnails: np.ndarray, similarity: float) 
 def pixels(data: bytes, size: int) -> np.ndarray:
     """Return what serving makes of canonical bytes, as uint8 [size, size, 3]."""
     return np.rint(preprocess.decode(tf.constant(data), size).numpy() / preprocess.STEP).astype(np.uint8)
-
-
-def label_index(label: str) -> int:
-    """Return a label as index into contract.CLASSES, or scores.UNKNOWN."""
-    return scores.UNKNOWN if label == spelling.TUMOUR else contract.CLASSES.index(label)

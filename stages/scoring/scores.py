@@ -18,8 +18,6 @@ SMALLEST = 1e-12
 
 
 HEALTHY = contract.CLASSES.index(contract.HEALTHY)
-UNKNOWN = -1
-"""Label of a tumour whose type is not known: for `tumour` only."""
 
 
 def scores(labels: np.ndarray, probabilities: np.ndarray, votes: np.ndarray | None = None) -> dict:
@@ -88,7 +86,7 @@ def tumour(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray, p
     """Score the first question: tumour or not. Called a tumour is an image whose most probable class is one.
 
     Args:
-        labels: int [n], indices into contract.CLASSES, or UNKNOWN.
+        labels: int [n], indices into contract.CLASSES, or dataset.UNKNOWN: of a tumour whose type is not known.
         probabilities: float [n, K], rows sum to 1; that of a tumour is 1 - that of contract.HEALTHY.
         weights: float [b, n], how often each image counts.
         prevalence: share of tumours in [0, 1] among those who are imaged, which a collected test set does not tell.

@@ -5,6 +5,7 @@ A source may hold one side only, tumours or none, and tumours of unknown type: w
 
 import numpy as np
 
+from stages.data import dataset
 from stages.scoring import answers, calibration, intervals, scores
 from stages.scoring.answers import Answers
 from stages.scoring.params import Evaluate
@@ -46,7 +47,7 @@ def scored(given: Answers, decision: dict, params: Evaluate) -> dict:
     """Score a network's answers to one source as they are served.
 
     Args:
-        given: labels may be scores.UNKNOWN.
+        given: labels may be dataset.UNKNOWN.
         decision, params: see answers.judged.
 
     Returns:
@@ -75,7 +76,7 @@ def scored(given: Answers, decision: dict, params: Evaluate) -> dict:
 def of_class(labels: np.ndarray, probabilities: np.ndarray, weights: np.ndarray) -> dict[str, np.ndarray]:
     """Return accuracy, macro_f1 and ece, see scores.measure; NaN where the type of a tumour is unknown."""
     names = ("accuracy", "macro_f1", "ece")
-    if (labels == scores.UNKNOWN).any():
+    if (labels == dataset.UNKNOWN).any():
         return dict.fromkeys(names, np.full(len(weights), np.nan))
     found = scores.measure(labels, probabilities, weights)
     return {name: found[name] for name in names}

@@ -8,13 +8,18 @@ import math
 from pathlib import Path
 
 import keras
+import numpy as np
 
 from core import contract, processor
+from stages.data import dataset
 from stages.training.params import Train
 
 MIXED = "mixed_bfloat16"
 NOT_DECAYED = ["gamma", "beta", "bias"]
 """Batch normalisation and biases: decaying them does not regularise (He et al. 2019, arXiv:1812.01187, section 3.1)."""
+HEALTHY = contract.CLASSES.index(contract.HEALTHY)
+SIDES = np.eye(2, dtype=np.float32)[[int(label == contract.HEALTHY) for label in contract.CLASSES]]
+"""Sums up the probabilities of the classes, [K, 2]: tumour, or none."""
 LAST_RATE = 0.01
 """Share of train.lr at which the cosine schedule ends."""
 
@@ -65,15 +70,38 @@ def _without_policy(config):
 def loss(label_smoothing: float):
     """Return cross-entropy of int64 labels [b] and probabilities float32 [b, K], in nats.
 
+    Of a tumour of unknown type, dataset.UNKNOWN, only that it is one is learnt: the loss is the negative logarithm of
+    the sum of all tumour classes' probabilities. Labels that name a set of classes, of which one is right: Cour et al.
+    2011, JMLR 12, 1501-1536; by maximum likelihood, as here, Jin & Ghahramani 2002 (NIPS 15), for networks Feng et al.
+    2020, arXiv:2007.08929, as "classifier-consistent".
+
     Args:
         label_smoothing: share of each label that is spread over all classes (Szegedy et al. 2016, arXiv:1512.00567,
-            section 7).
+            section 7). Of an unknown type, the tumour classes' parts stay together.
     """
     def cross_entropy(labels, probabilities):
-        wanted = keras.ops.one_hot(keras.ops.reshape(labels, [-1]), len(contract.CLASSES))
-        return keras.losses.categorical_crossentropy(wanted, probabilities, label_smoothing=label_smoothing)
+        labels = keras.ops.reshape(labels, [-1])
+        wanted = keras.ops.one_hot(labels, len(contract.CLASSES))
+        typed = keras.losses.categorical_crossentropy(wanted, probabilities, label_smoothing=label_smoothing)
+        either, spread = keras.ops.matmul(probabilities, SIDES), label_smoothing / len(contract.CLASSES)
+        untyped = keras.losses.categorical_crossentropy(keras.ops.ones_like(either) * [1 - spread, spread], either)
+        return keras.ops.where(labels == dataset.UNKNOWN, untyped, typed)
 
     return cross_entropy
+
+
+def accuracy(labels, probabilities):
+    """Return 1 for each image whose most probable class is right, else 0: float32 [b].
+
+    A tumour of unknown type is answered rightly by any tumour class.
+
+    Args:
+        labels: int64 [b], indices into contract.CLASSES, or dataset.UNKNOWN. probabilities: float32 [b, K].
+    """
+    labels = keras.ops.reshape(labels, [-1])
+    answered = keras.ops.cast(keras.ops.argmax(probabilities, axis=-1), labels.dtype)
+    untyped = keras.ops.logical_and(labels == dataset.UNKNOWN, answered != HEALTHY)
+    return keras.ops.cast(keras.ops.logical_or(answered == labels, untyped), "float32")
 
 
 def compile_network(network: keras.Model, lr: float, params: Train) -> None:
@@ -89,7 +117,7 @@ def compile_network(network: keras.Model, lr: float, params: Train) -> None:
     if params.weight_decay:
         optimizer = keras.optimizers.AdamW(lr, weight_decay=params.weight_decay)
         optimizer.exclude_from_weight_decay(var_names=NOT_DECAYED)
-    network.compile(optimizer, loss(params.label_smoothing), metrics=["accuracy"])
+    network.compile(optimizer, loss(params.label_smoothing), metrics=[accuracy])
     network.optimizer.build(network.trainable_variables)
 
 

@@ -28,6 +28,7 @@ class Train:
     warmup_epochs: Annotated[Whole, within(0, 10**5)]
     weight_decay: Annotated[Number, within(0, 1)]
     label_smoothing: Annotated[Number, within(0, 0.9)]
+    balance: Annotated[Number, within(0, 1)]
     input_pooling: Annotated[Whole, within(1, 8)]
     early_stopping_patience: Annotated[Whole, within(1, 10**5)]
     reduce_lr_patience: Annotated[Whole, within(1, 10**5)]

@@ -12,7 +12,7 @@ import numpy as np
 from core import files
 from stages.common import command
 from stages.common.params import Params
-from stages.data import dataset
+from stages.data import counting, dataset
 from stages.training import fit, optimizer, phases, state
 from stages.training.params import Train
 from stages.training.phases import Recipe
@@ -40,6 +40,7 @@ def train(params: Params, stage: str, recipe: Callable[[Any, Train, int], Recipe
     data = dataset.read_report()
     chosen, precision = begin(params, stage, recipe)
     images = {split: dataset.load(split, params.prepare.image_size) for split in ("train", "validation")}
+    images["train"] = counting.balanced(images["train"], dataset.read_manifest("train"), chosen.train.balance)
     key = fingerprint(params, stage, chosen, data, precision)
     rows = fit.fit(chosen.network, chosen.phases, fit.Run(stage, chosen.train, images, key))
     record = summary(chosen.network, rows, data, weights=chosen.weights, precision=precision)
