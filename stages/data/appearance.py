@@ -5,6 +5,7 @@ from a source of its own, a network can be right by these alone; changed at rand
 """
 
 import math
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -22,8 +23,8 @@ CUT = 0.08, 0.18
 """Share of the head's radius that `strip` cuts off: scalp and skull."""
 GREY = 0.15
 """The lightest background."""
-BAND = 0.02, 0.05
-"""Highest frequencies that `mix_styles` exchanges, as shares of the side."""
+BAND, FAINT = (0.02, 0.05), 0.1
+"""Highest frequencies that `mix_styles` exchanges, as shares of the side; and the value below which it does less."""
 AREA, ASPECT = (0.05, 0.2), 0.3
 """Share of the image that `erase` covers, and the narrowest height of its rectangle by width, or width by height."""
 ORDER = 3
@@ -31,6 +32,7 @@ ORDER = 3
 TINY = 1e-30
 
 
+@tf.autograph.experimental.do_not_convert  # nothing branches on a tensor, and conversion takes seconds
 def changed(pixels: tf.Tensor, augment: Augment, seed: tf.Tensor) -> tf.Tensor:
     """Change how each image of a batch looks, by all changes whose strength is not 0, in the order of CHANGES.
 
@@ -53,9 +55,9 @@ def changed(pixels: tf.Tensor, augment: Augment, seed: tf.Tensor) -> tf.Tensor:
 def surroundings(pixels: tf.Tensor, seed: tf.Tensor, strip: float, background: float) -> tf.Tensor:
     """Blacken some heads' scalp and skull, and give some images a background that is not black.
 
-    Collections hold stripped heads, and backgrounds that are black, grey or noisy. Stripped here is what lies outside of
-    an ellipse through the inner side of the skull, not the skull itself. A background is flat grey in half of the cases,
-    and else noise as magnitude images have it, Rayleigh-distributed about such a grey (Gudbjartsson & Patz 1995).
+    Collections hold stripped heads, and backgrounds that are black, grey or noisy. Stripped here is what lies outside
+    of an ellipse through the inner side of the skull, not the skull itself. A background is flat grey in half of the
+    cases, and else noise as magnitude images have it: Rayleigh-distributed about a grey (Gudbjartsson & Patz 1995).
 
     Args:
         pixels: float32 [b, size, size, c] in [0, 1].
@@ -140,8 +142,9 @@ def elliptic_radius(region: tf.Tensor) -> tf.Tensor:
 def mix_styles(pixels: tf.Tensor, seed: tf.Tensor, share: float) -> tf.Tensor:
     """Give some images the coarse contrast of another image of the batch: amplitudes of its low frequencies.
 
-    Phases, which say where things are, are kept (Yang & Soatto 2020, arXiv:2004.05498). The other image is the one before
-    in the batch, which is in random order; how far amplitudes move towards it is random.
+    Phases, which say where things are, are kept (Yang & Soatto 2020, arXiv:2004.05498). The other image is the one
+    before in the batch, which is in random order; how far amplitudes move towards it is random. Unlike in the paper,
+    what is darker than FAINT changes less and black not at all: clouds would show beside the head.
 
     Args:
         pixels: float32 [b, size, size, c] in [0, 1].
@@ -161,7 +164,7 @@ def mix_styles(pixels: tf.Tensor, seed: tf.Tensor, share: float) -> tf.Tensor:
     factor = mixed * (tf.roll(amplitude, 1, axis=0) - amplitude) / tf.maximum(amplitude, TINY)
     added = spectrum * tf.cast(factor * tf.where(columns == 0.0, 1.0, 2.0) / size**2, tf.complex64)
     back = tf.math.conj(tf.transpose(waves(rows, size))) @ added @ tf.math.conj(waves(columns, size))
-    return pixels + pixels_of(tf.math.real(back))
+    return pixels + pixels_of(tf.math.real(back)) * tf.minimum(pixels / FAINT, 1.0)
 
 
 def waves(frequencies: tf.Tensor, size: int) -> tf.Tensor:
@@ -347,7 +350,7 @@ def stretch(length: tf.Tensor, start: tf.Tensor, size: int) -> tf.Tensor:
 
 
 def through(pixels: tf.Tensor, matrices: tf.Tensor) -> tf.Tensor:
-    """Multiply columns and rows of each image by its matrix: pixels [b, size, size, c], matrices [b or 1, size, size]."""
+    """Multiply columns and rows of each image [b, size, size, c] by its matrix [b, size, size]."""
     return pixels_of(tf.matmul(matrices[:, None] @ planes(pixels), matrices[:, None], transpose_b=True))
 
 
@@ -376,9 +379,9 @@ def between(ends: tuple[float, float], draws: tf.Tensor) -> tf.Tensor:
     return (ends[0] + (ends[1] - ends[0]) * draws)[:, None, None, None]
 
 
-CHANGES = {
-    surroundings: ("strip", "background"),
+CHANGES: dict[Callable[..., tf.Tensor], tuple[str, ...]] = {
     mix_styles: ("mix_styles",),
+    surroundings: ("strip", "background"),
     bias_field: ("bias_field",),
     gamma: ("gamma",),
     contrast: ("contrast",),
@@ -387,4 +390,5 @@ CHANGES = {
     noise: ("noise",),
     erase: ("erase",),
 }
-"""Each change with its strengths in train.augment, in the order in which they are made: from the head to the scanner."""
+"""Each change with its strengths in train.augment, in the order in which they are made. Styles come first, so that they
+are of whole heads and the new backgrounds stay even; noise comes after what would blur it."""

@@ -47,7 +47,7 @@ def augmented(pixels: tf.Tensor, augment: Augment, seed: tf.Tensor) -> tf.Tensor
 
     Args:
         pixels: float32 [b, size, size, c] in [0, 1].
-        augment: the changes' half-widths, strengths and shares; what the warp brings in is black, as an MRI's background.
+        augment: half-widths, strengths and shares; what comes into the picture is black, like an MRI's background.
         seed: int [2]; the same seed gives the same changes.
 
     Returns:
