@@ -164,7 +164,7 @@ def mix_styles(pixels: tf.Tensor, seed: tf.Tensor, share: float) -> tf.Tensor:
     factor = mixed * (tf.roll(amplitude, 1, axis=0) - amplitude) / tf.maximum(amplitude, TINY)
     added = spectrum * tf.cast(factor * tf.where(columns == 0.0, 1.0, 2.0) / size**2, tf.complex64)
     back = tf.math.conj(tf.transpose(waves(rows, size))) @ added @ tf.math.conj(waves(columns, size))
-    return pixels + pixels_of(tf.math.real(back)) * tf.minimum(pixels / FAINT, 1.0)
+    return pixels + pixels_of(tf.math.real(back)) * tf.minimum(pixels / FAINT, 1.0)**2
 
 
 def waves(frequencies: tf.Tensor, size: int) -> tf.Tensor:
