@@ -5,7 +5,6 @@
 Writes docs/phantoms.png, docs/augmentation.png and webapp/static/samples/. Only synthetic images are shown.
 """
 
-from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +48,7 @@ def augmentation(path: Path, params: Augment) -> None:
 def appearance_of(image: np.ndarray, params: Augment, strengths: dict[str, float]) -> np.ndarray:
     """Return an image [size, size] as [size, size, 1] under changes of appearance: the strongest of DRAWS draws."""
     batch = np.stack([image, scaled("pituitary", SEED + 1)] * DRAWS)[..., None]  # the second lends its style
-    augment = Augment(**asdict(params) | strengths)
+    augment = Augment(**vars(params) | strengths)
     changed = appearance.changed(batch, augment, tf.constant([SEED, 1])).numpy()[::2]
     return changed[np.abs(changed - batch[::2]).mean(axis=(1, 2, 3)).argmax()]
 
