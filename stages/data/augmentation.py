@@ -1,14 +1,14 @@
 """The random changes that only training images get.
 
 Each training batch is warped by one projective transform an image, which composes rotation, shear, zoom, shift and
-flip: pixels are interpolated once. Every random number comes from the seed and the epoch, so that a resumed run sees
-the images that an uninterrupted one would have seen.
+flip: pixels are interpolated once. Then brightness changes, and how the image looks otherwise. Every random number
+comes from the seed and the epoch, so that a resumed run sees the images that an uninterrupted one would have seen.
 """
 
 import numpy as np
 import tensorflow as tf
 
-from stages.data import dataset, preprocess
+from stages.data import appearance, dataset, preprocess
 from stages.data.params import Augment
 
 
@@ -56,11 +56,11 @@ def shown(images: dataset.Images, seed: list) -> tf.Tensor:
 
 
 def augmented(pixels: tf.Tensor, augment: Augment, seed: tf.Tensor) -> tf.Tensor:
-    """Change each image of a batch at random: one warp, then brightness.
+    """Change each image of a batch at random: one warp, then brightness, then what `appearance` changes.
 
     Args:
         pixels: float32 [b, size, size, c] in [0, 1].
-        augment: half-widths of the uniform distributions; what leaves the picture is black, like an MRI's background.
+        augment: half-widths, strengths and shares; what comes into the picture is black, like an MRI's background.
         seed: int [2]; the same seed gives the same changes.
 
     Returns:
@@ -79,7 +79,8 @@ def augmented(pixels: tf.Tensor, augment: Augment, seed: tf.Tensor) -> tf.Tensor
     warped = tf.raw_ops.ImageProjectiveTransformV3(
         images=pixels, transforms=transforms, output_shape=[size, size], interpolation="BILINEAR",
         fill_mode="CONSTANT", fill_value=0.0)
-    return tf.clip_by_value(warped * (1.0 + draws[6] * augment.brightness)[:, None, None, None], 0.0, 1.0)
+    lit = tf.clip_by_value(warped * (1.0 + draws[6] * augment.brightness)[:, None, None, None], 0.0, 1.0)
+    return appearance.changed(lit, augment, seed)
 
 
 def warps(angle, shear, zoom, shift, flip, size: int) -> tf.Tensor:

@@ -29,7 +29,7 @@ class Prepare:
 
 @section
 class Augment:
-    """Random changes of the training images: each a half-width around no change, 0 or false for off."""
+    """Random changes of the training images: each a half-width, a largest strength or a share, 0 or false for off."""
 
     rotation_degrees: Annotated[Number, within(0, 180)]
     shift: Annotated[Number, within(0, 0.9)]
@@ -37,3 +37,14 @@ class Augment:
     zoom: Annotated[Number, within(0, 0.9)]
     shear_degrees: Annotated[Number, within(0, 60)]
     brightness: Annotated[Number, within(0, 0.9)]
+    gamma: Annotated[Number, within(0, 3)]
+    contrast: Annotated[Number, within(0, 0.9)]
+    blur: Annotated[Number, within(0, 10)]
+    sharpen: Annotated[Number, within(0, 5)]
+    noise: Annotated[Number, within(0, 0.5)]
+    bias_field: Annotated[Number, within(0, 2)]
+    resolution: Annotated[Number, within(0, 7)]
+    strip: Annotated[Number, within(0, 1)]
+    background: Annotated[Number, within(0, 1)]
+    mix_styles: Annotated[Number, within(0, 1)]
+    erase: Annotated[Number, within(0, 1)]
