@@ -46,8 +46,8 @@ class Column:
 
     Attributes:
         title: of its column on the page, and of its line in the report.
-        form: how its value is written on the page: as it is, as names in a row, as a percentage, as the title of a class or model, or with
-            the words for yes and no. "classes" is a column a class, in files only.
+        form: how its value is written on the page: as it is, as names in a row, as a percentage, as the title of a
+            class or model, or with the words for yes and no. "classes" is a column a class, in files only.
         places: the tables that are saved as files, those on the page, the report of one answer on the page.
         yes, no, unknown: words for True, False and None.
     """

@@ -158,8 +158,9 @@ def test_the_test_split_and_mixed_sources_are_scored_by_origin():
 
 
 def test_a_network_works_on_a_source_where_no_doubt_is_left(params):
-    sides = {"web": ([0] * 40 + [2] * 40, [0] * 40 + [2] * 40), "few": ([0, 2], [0, 2]), "tumours": ([-1] * 40, [1] * 40),
-             "healthy": ([2] * 40, [2] * 40), "sees all": ([0] * 40 + [2] * 40, [0] * 80)}
+    both = [0] * 40 + [2] * 40
+    sides = {"web": (both, both), "few": ([0, 2], [0, 2]), "tumours": ([-1] * 40, [1] * 40),
+             "healthy": ([2] * 40, [2] * 40), "sees all": (both, [0] * 80)}
     found = {name: sources.scored(given(*one), DECISION, params) for name, one in sides.items()}
     assert sources.holding(found) == ["web", "tumours (tumours only)", "healthy (tumour-free only)"]
     unknown = {"web": sources.scored(given(*sides["web"]), DECISION, replace(params, bootstrap=0))}
