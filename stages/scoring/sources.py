@@ -92,11 +92,12 @@ def holding(found: dict[str, dict]) -> list[str]:
         their names; of one that shows one side only, with which, as that proves nothing for the other: what sees
         tumours everywhere is right on every tumour.
     """
-    only = {("sensitivity",): " (tumours only)", ("specificity",): " (tumour-free only)"}
+    only = {"sensitivity": " (tumours only)", "specificity": " (tumour-free only)",
+            "sensitivity specificity": ""}
     names = []
     for name, one in found.items():
         ends = {side: one.get(intervals.NAME, {}).get(side) for side in ("sensitivity", "specificity")
                 if one[side] is not None}
         if ends and all(end and end[0] >= HOLDS_FROM for end in ends.values()):
-            names.append(name + only.get(tuple(ends), ""))
+            names.append(name + only[" ".join(ends)])
     return names
