@@ -48,7 +48,7 @@ def held_out() -> None:
     rows = [replace(row, origin="clinic") for row in dataset.read_manifest("test")]
     dataset.write_manifest(dataset.FOLDER / "test.csv", rows)
     dataset.write_manifest(dataset.FOLDER / "held_out.csv", [replace(row, origin="web") for row in rows[:3]])
-    dataset.write_manifest(dataset.FOLDER / "held_out_duplicates.csv", rows[3:4])
+    dataset.write_manifest(dataset.FOLDER / "held_out_duplicates.csv", [replace(rows[3], origin="web")])
     untyped = [replace(row, label="tumour", origin=origin) for row, origin in
                zip(rows[:3], ("br35h", "ward", "ward"), strict=True)]
     dataset.write_manifest(dataset.FOLDER / "untyped.csv", untyped)

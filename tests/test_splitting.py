@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from core import contract
+from stages.common.command import StageError
 from stages.data import splitting
 from stages.data.dataset import Row
 from stages.data.spelling import TUMOUR
@@ -78,3 +79,17 @@ def test_origins_count_only_beside_further_sources(pool):
     labels = [contract.CLASSES.index(row.label) for row in pool[:800]]
     assert splitting.strata(pool[:800], by_origin=False).tolist() == labels
     assert len(set(splitting.strata(pool, by_origin=True).tolist())) == K + 2
+
+
+@pytest.mark.parametrize("wanted, held", [("b", "b"), (["a", "c"], "ac"), (None, ""), ([], "")])
+def test_one_source_or_several_are_held_out(wanted, held):
+    rows = [Row("", "glioma", index, "", "", origin=origin) for index, origin in enumerate("aabbcd")]
+    found = splitting.held_out(rows, np.zeros(6, bool), wanted)
+    assert {row.origin for row, inside in zip(rows, found, strict=True) if inside} == set(held)
+
+
+@pytest.mark.parametrize("wanted", ["e", ["a", "e"], ["a", "b", "c", "d"]])
+def test_a_source_that_is_not_there_or_all_of_them_cannot_be_held_out(wanted):
+    rows = [Row("", "glioma", index, "", "", origin=origin) for index, origin in enumerate("aabbcd")]
+    with pytest.raises(StageError, match="prepare.hold_out_source"):
+        splitting.held_out(rows, np.zeros(6, bool), wanted)

@@ -12,7 +12,7 @@ class Prepare:
     source: Text
     test_source: Text | None
     further_sources: list[Text]
-    hold_out_source: Text | None
+    hold_out_source: Text | list[Text] | None
     patients: Text | None
     label_conflicts: Literal["original", "keep", "drop"]
     image_size: Annotated[Whole, within(32, 1024)]

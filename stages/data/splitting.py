@@ -66,18 +66,21 @@ def strata(rows: list[dataset.Row], by_origin: bool) -> np.ndarray:
     return np.unique([row.origin for row in rows], return_inverse=True)[1] * len(spelling.LABELS) + labels
 
 
-def held_out(rows: list[dataset.Row], external: np.ndarray, origin: str | None) -> np.ndarray:
-    """Return which images are those of prepare.hold_out_source, bool [n].
+def held_out(rows: list[dataset.Row], external: np.ndarray, origins: str | list[str] | None) -> np.ndarray:
+    """Return which images are those of prepare.hold_out_source, one or several, bool [n].
 
     Raises:
-        StageError: there is none, or there are no others.
+        StageError: there is none of one of them, or there are no others.
     """
-    held = np.array([row.origin == origin for row in rows]) & ~external
-    if origin is not None and not 0 < held.sum() < (~external).sum():
-        names = sorted({row.origin for row in rows if row.origin})
-        raise command.StageError("Expected prepare.hold_out_source to be one of several sources of the images. "
-                                 f"Received: {origin!r}; known are: {', '.join(names) or 'none'}. Name one of these, "
-                                 "or say where images are from (dataset/README.md).")
+    wanted = [origins] if isinstance(origins, str) else origins or []
+    known = {row.origin for row, outside in zip(rows, external, strict=True) if row.origin and not outside}
+    held = np.array([row.origin in wanted for row in rows]) & ~external
+    unknown = [name for name in wanted if name not in known]
+    if unknown or wanted and held.sum() == (~external).sum():
+        raise command.StageError("Expected prepare.hold_out_source to name one or several of the images' sources, and "
+                                 f"to leave one. Received: {', '.join(unknown or wanted)}; known are: "
+                                 f"{', '.join(sorted(known)) or 'none'}. Name some of these, or say where images are "
+                                 "from (dataset/README.md).")
     return held
 
 

@@ -1,5 +1,6 @@
 """Pictures of other sources than the networks were trained on -> pixels and labels, as serving reads them."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -58,19 +59,28 @@ def sources(found: dict[str, Path], size: int, similarity: float) -> Iterator[So
 
 
 def held_out(size: int) -> list[Source]:
-    """Read the source that `prepare` has held out; none, with a line that says so, if all of it copies training."""
-    known, rows = rows_of(HELD_OUT_COPIES), rows_of(HELD_OUT)
-    if known and not rows:
-        print(f"{known[0].origin}: not scored, since all {len(known)} images of it copy training pictures.")
-    return [Source(rows[0].origin, rows, dataset.load(HELD_OUT, size), len(known), 0)] if rows else []
+    """Read the sources that `prepare` has held out, one by one.
+
+    None of a source, with a line that says so, if all of it copies training.
+    """
+    known, parts = Counter(row.origin for row in rows_of(HELD_OUT_COPIES)), by_origin(rows_of(HELD_OUT))
+    for name in sorted(set(known) - set(parts)):
+        print(f"{name}: not scored, since all {known[name]} images of it copy training pictures.")
+    return [Source(name, rows, dataset.load_rows(rows, size), known[name], 0) for name, rows in parts.items()]
 
 
 def untyped(size: int) -> list[Source]:
     """Read the tumours of unknown type that `prepare` has set aside, by their origin."""
+    return [Source(f"{UNTYPED}/{name}", rows, dataset.load_rows(rows, size), 0, 0)
+            for name, rows in by_origin(rows_of(UNTYPED)).items()]
+
+
+def by_origin(rows: list[dataset.Row]) -> dict[str, list[dataset.Row]]:
+    """Return rows by the source that they are from, in alphabetical order of these."""
     parts: dict[str, list[dataset.Row]] = {}
-    for row in rows_of(UNTYPED):
-        parts.setdefault(f"{UNTYPED}/{row.origin}", []).append(row)
-    return [Source(name, rows, dataset.load_rows(rows, size), 0, 0) for name, rows in sorted(parts.items())]
+    for row in sorted(rows, key=lambda row: row.origin):
+        parts.setdefault(row.origin, []).append(row)
+    return parts
 
 
 def rows_of(split: str) -> list[dataset.Row]:
