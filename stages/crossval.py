@@ -117,7 +117,7 @@ def train(job: Job, images: dataset.Images, params: Params) -> dict[str, Answers
             f"{recipe.weights}. Name one of them in {job.network.stage}.weights instead of auto.")
     parts = {split: dataset.Images(images.pixels[inside], images.labels[inside])
              for split, inside in job.fold.splits.items()}
-    fit.fit(recipe.network, recipe.phases, fit.Run(job.name, recipe.train, parts, job.key))
+    fit.train(recipe, fit.Run(job.name, recipe.train, parts, job.key))
     plain = optimizer.in_float32(recipe.network)
     own = params.evaluate
     return {split: Answers(job.rows[split], parts[split].labels, answer.predict(

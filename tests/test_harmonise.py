@@ -80,16 +80,15 @@ def test_frame_and_brightness_of_a_scanner_are_removed(heads):
             assert np.corrcoef(one.ravel(), other.ravel())[0, 1] > 0.95
 
 
-def test_greys_reach_from_0_to_1_in_steps_of_8_bits(heads):
+def test_greys_reach_from_0_to_1(heads):
     image = shown(heads)
     assert image.min() == 0 and image.max() == 1 and np.array_equal(image[..., :1].repeat(3, -1), image)
-    assert np.allclose(np.rint(image * 255), image * 255, atol=1e-4)
     assert all(0.002 < (one == 1).mean() < 0.1 for one in image)
 
 
 def test_a_mirrored_image_gives_the_mirrored_result(heads):
     (image, square), (mirrored, other) = (harmonise.Harmonise(SIDE)(one) for one in (heads, heads[:, :, ::-1]))
-    assert (np.abs(image - mirrored[:, :, ::-1]) > 1e-6).mean() < 1e-3
+    assert np.abs(image - mirrored[:, :, ::-1]).max() < 1e-4
     assert np.allclose(square[:, 0] + square[:, 2], SIZE - other[:, 0]) and np.array_equal(square[:, 1:], other[:, 1:])
 
 
@@ -110,17 +109,17 @@ def test_the_result_is_float32_under_mixed_precision_and_survives_saving(heads, 
         keras.config.set_dtype_policy("float32")
     network.save(tmp_path / "network.keras")
     for one in (network, keras.models.load_model(tmp_path / "network.keras")):
-        assert one(heads)[0].dtype == "float32" and (np.abs(one(heads)[0] - wanted) > 1e-6).mean() < 1e-3
+        assert one(heads)[0].dtype == "float32" and np.abs(one(heads)[0] - wanted).max() < 1e-5
 
 
 def test_openvino_computes_what_tensorflow_does(bright, heads, tmp_path):
     served = saved_model.save_network(bright, SIZE, tmp_path / "saved")
-    assert saved_model.check_network("bright", served, tmp_path / "saved", heads, 1e-4) < 1e-4
+    assert saved_model.check_network("bright", served, tmp_path / "saved", heads, 1e-5) < 1e-5
     model = ov.Core().read_model(tmp_path / "saved")
     model.reshape([4, SIZE, SIZE, 3])
     computed = ov.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})([heads])
     for name, wanted in zip((contract.PROBABILITIES, contract.HEATMAPS), served(heads), strict=True):
-        assert np.abs(computed[name] - wanted).max() < 1e-3, name
+        assert np.abs(computed[name] - wanted).max() < 1e-4, name
     assert quantization.predict(model, heads, "float32").shape == (4, 4)
 
 

@@ -1,6 +1,6 @@
 """Where a network looks: Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391, section 3), without a backward pass.
 
-Both networks average their last feature maps A^k over the image and put a small head on the averages. The gradient of
+All networks average their last feature maps A^k over the image and put a small head on the averages. The gradient of
 class c's score (before the softmax) then is the same at every place: the weight alpha_k^c of the paper is, up to a
 factor that the scaling to [0, 1] removes, the gradient of the head alone, and that can be written down. A max pooling
 in between changes nothing, as it passes each window's gradient to one place of it. So heatmaps for all classes cost a

@@ -4,8 +4,7 @@ Every class of the public set comes from other scanners, and networks that may s
 and how bright it is tell scanners apart. Here that is taken away, in the network itself, so that training and serving
 cannot differ: the head is cut out, brought to one size, and its 1st and 99th percentile become 0 and 1 (as nnU-Net cuts
 intensities: Isensee et al. 2021, doi:10.1038/s41592-020-01008-z). All of it is sums, products and comparisons, which
-TensorFlow and OpenVINO compute alike; the result is rounded to 8-bit steps, so that a training which keeps harmonised
-images as bytes sees exactly what is served.
+TensorFlow and OpenVINO compute alike. Nothing is rounded: a value at the border of two steps would fall on either side.
 """
 
 import keras
@@ -49,8 +48,8 @@ class Harmonise(keras.layers.Layer):
         """Harmonise pixels float32 [b, size, size, 3] in [0, 1].
 
         Returns:
-            pixels float32 [b, side, side, 3], grey, in [0, 1], multiples of 1/255; and the square of the image that
-            they show, float32 [b, 3], see head().
+            pixels float32 [b, side, side, 3], grey, in [0, 1]; and the square of the image that they show, float32
+            [b, 3], see head().
         """
         grey = tf.reduce_mean(inputs, axis=-1)
         square = head(grey)
@@ -112,10 +111,10 @@ def percentiles(values: tf.Tensor, shares: tuple[float, ...], above: float = -1.
 
 
 def stretched(grey: tf.Tensor) -> tf.Tensor:
-    """Return images float32 [b, h, w] in [0, 1] with the greys of what is not black from 0 to 1, in steps of 1/255."""
+    """Return images float32 [b, h, w] in [0, 1] with the greys of what is not black from 0 to 1."""
     low, high = (cut[:, None, None] for cut in tf.unstack(percentiles(grey, CUT, preprocess.STEP / 2), axis=1))
     spread = tf.maximum(high - low, preprocess.STEP)  # an image of one grey has none
-    return tf.round(tf.clip_by_value((grey - low) / spread, 0.0, 1.0) / preprocess.STEP) * preprocess.STEP
+    return tf.clip_by_value((grey - low) / spread, 0.0, 1.0)
 
 
 def resampled(images: tf.Tensor, square: tf.Tensor, side: int) -> tf.Tensor:
