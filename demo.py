@@ -29,6 +29,7 @@ CHANGES = {
     "prepare": {"image_size": 64, "phantom_per_class": 60},
     "train": {"lr": 0.001, "batch_size": 16, "epochs": 10},
     "train_custom": {"dropout": 0.0},
+    "train_transfer": {"image_size": 64, "epochs": 6},
 }
 """Params that differ from params.yaml, so that training takes minutes; the printed scores are those of this recipe."""
 SAMPLE_SEED = 10**6

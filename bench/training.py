@@ -157,7 +157,7 @@ def peak_memory(folder: Path) -> dict[str, float]:
     (folder / "params.yaml").write_text(yaml.safe_dump(knobs))
     environment = os.environ | {"PYTHONPATH": str(Path.cwd())}
     peaks = {}
-    for stage in ("prepare", "train_custom", "train_resnet"):
+    for stage in ("prepare", "train_custom", "train_resnet", "train_transfer"):
         with (folder / f"{stage}.log").open("w") as log, subprocess.Popen(
                 [sys.executable, "-m", f"stages.{stage}"], cwd=folder, env=environment, stdout=log,
                 stderr=subprocess.STDOUT) as process:

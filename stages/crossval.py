@@ -119,7 +119,7 @@ def train(job: Job, images: dataset.Images, params: Params) -> dict[str, Answers
     parts = {split: dataset.Images(images.pixels[inside], images.labels[inside])
              for split, inside in job.fold.splits.items()}
     parts["train"] = counting.balanced(parts["train"], job.rows["train"], recipe.train.balance)
-    fit.fit(recipe.network, recipe.phases, fit.Run(job.name, recipe.train, parts, job.key))
+    fit.train(recipe, fit.Run(job.name, recipe.train, parts, job.key))
     plain = optimizer.in_float32(recipe.network)
     own = params.evaluate
     return {split: Answers(job.rows[split], parts[split].labels, answer.predict(

@@ -17,9 +17,9 @@ from stages.networks.registry import NETWORKS
 from stages.reporting import card, diagrams, tables
 from stages.scoring import answers, calibration, external, intervals, reports
 from stages.training import run
-from tests.support.repository import SERVED
 from tools.results import table
 
+SERVED = (*NETWORKS, contract.ENSEMBLE)
 HISTORY = [{"epoch": 1, "phase": "all"} | {key: 0.5 for key in run.COLUMNS if key not in ("epoch", "phase")}]
 
 

@@ -1,23 +1,27 @@
 """Where the network looks: the formula against TensorFlow's gradients."""
 
+from dataclasses import replace
+
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from stages.layers import answer, explain
-from stages.networks import custom, resnet50
+from stages.networks import custom, efficientnet_lite, resnet50, transfer
 
 SIZE = 64
 
 
 @pytest.fixture(scope="module")
 def networks(defaults):
-    """Both networks, untrained, with moving averages that are not 0 and 1."""
+    """All networks, untrained, with moving averages that are not 0 and 1."""
     keras.utils.set_random_seed(3)
     base = resnet50.resnet(None)
     built = {"custom": custom.build(defaults.train_custom, 1),
-             "resnet50": resnet50.build(defaults.train_resnet, base, pretrained=False, input_pooling=1)}
+             "resnet50": resnet50.build(defaults.train_resnet, base, pretrained=False, input_pooling=1),
+             "transfer": transfer.build(replace(defaults.train_transfer, harmonise=False),
+                                        efficientnet_lite.build("efficientnet_lite0"), input_pooling=1)}
     random = np.random.default_rng(0)
     for network in built.values():
         for weight in network.weights:
@@ -44,7 +48,7 @@ def by_gradients(network: keras.Model, pixels: np.ndarray) -> np.ndarray:
     return np.stack(maps, axis=1)
 
 
-@pytest.mark.parametrize("name", ["custom", "resnet50"])
+@pytest.mark.parametrize("name", ["custom", "resnet50", "transfer"])
 def test_the_formula_is_what_gradients_give(networks, name, monkeypatch):
     monkeypatch.setattr(explain, "TINIEST", 1e-30)
     network, pixels = networks[name], np.random.default_rng(1).random((3, SIZE, SIZE, 3), np.float32)

@@ -24,11 +24,12 @@ from stages.scoring import calibration, reports
 from stages.triton import config as configuration
 from stages.triton import provenance, saved_model
 from tests.conftest import PROJECT
-from tests.support.repository import SERVED
 
+SERVED = (*NETWORKS, contract.ENSEMBLE)
 DECISIONS = {"custom": {"temperature": 1.5, "average_flip": True, "review_threshold": 0.7},
              "resnet50": {"temperature": 0.8, "average_flip": False, "review_threshold": 1.0,
                           "tta_review_threshold": 0.9},
+             "transfer": {"temperature": 1.2, "average_flip": True, "review_threshold": 0.8},
              "ensemble": {"temperature": 0.9, "average_flip": False, "review_threshold": 0.6}}
 
 
@@ -147,12 +148,13 @@ def test_a_classifier_is_a_linear_chain_and_names_its_data(workplace):
 def test_classifiers_say_how_people_call_their_networks_and_in_which_order(workplace):
     shown = [(facts[contract.TITLE], facts[contract.RANK]) for facts in
              (parameters(workplace, contract.classifier(name)) for name in SERVED)]
-    assert shown == [("Custom CNN", "0"), ("ResNet-50", "1"), ("Both networks, averaged", "2")]
+    assert shown == [("Custom CNN", "0"), ("ResNet-50", "1"), ("EfficientNet-Lite, from ImageNet", "2"),
+                     ("All networks, averaged", "3")]
 
 
-def test_the_mean_of_three_networks_is_not_called_both(monkeypatch):
-    monkeypatch.setitem(NETWORKS, "third", NETWORKS["custom"])
-    assert export.titles()[contract.ENSEMBLE] == {contract.TITLE: "All networks, averaged", contract.RANK: "3"}
+def test_the_mean_of_two_networks_is_called_both(monkeypatch):
+    monkeypatch.delitem(NETWORKS, "transfer")
+    assert export.titles()[contract.ENSEMBLE] == {contract.TITLE: "Both networks, averaged", contract.RANK: "2"}
 
 
 @pytest.mark.parametrize("name", SERVED)

@@ -1,4 +1,4 @@
-"""The two networks: their layers, sizes, inputs, and where ResNet50's weights come from."""
+"""The networks: their layers, sizes, inputs, and where ResNet50's weights come from."""
 
 import os
 import subprocess
@@ -32,11 +32,13 @@ def base():
 
 def test_a_network_is_registered_under_its_name_and_trained_by_its_stage(defaults):
     weightless = replace(defaults.train_resnet, weights="none")
-    for name, own in (("custom", defaults.train_custom), ("resnet50", weightless)):
+    for name, own in (("custom", defaults.train_custom), ("resnet50", weightless),
+                      ("transfer", defaults.train_transfer)):
         one = registry.NETWORKS[name]
         module = import_module(one.module)
         recipe = module.recipe(own, defaults.train, defaults.prepare.image_size)
-        assert name == one.name == recipe.network.name and recipe.weights == "none"
+        assert name == one.name == recipe.network.name
+        assert recipe.weights == ("imagenet" if name == "transfer" else "none")
         assert one.model == run.MODELS / f"{recipe.network.name}.keras"
         assert type(own) is getattr(module, one.section) and type(own) is type(getattr(defaults, one.stage))
         assert f'run.main("{one.stage}", {name}.recipe' in (PROJECT / f"stages/{one.stage}.py").read_text()

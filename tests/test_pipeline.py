@@ -176,6 +176,8 @@ def test_without_a_change_nothing_is_rerun(copy):
     ("stages/training/params.py", TRAININGS), ("stages/training/fit.py", TRAININGS),
     ("stages/networks/custom.py", {"train_custom", "evaluate", "export"}),
     ("stages/networks/resnet50.py", {"train_resnet", "evaluate", "export"}),
+    ("stages/networks/transfer.py", {"train_transfer", "evaluate", "export"}),
+    ("stages/networks/efficientnet_lite.py", {"train_transfer", "evaluate", "export"}),
     ("stages/networks/registry.py", {"evaluate", "export"}),
     ("stages/scoring/params.py", {"evaluate", "export"}), ("stages/scoring/scores.py", {"evaluate", "export"}),
     ("stages/reporting/card.py", {"evaluate"}), ("stages/reporting/figures.py", {"prepare", "evaluate"}),
@@ -193,7 +195,8 @@ def test_a_change_reruns_what_it_must_and_nothing_else(copy, path, expected):
 
 @pytest.mark.parametrize("section, expected", [
     ("prepare", {"prepare", "export"}), ("train", TRAININGS | {"export"}), ("train_custom", {"train_custom", "export"}),
-    ("train_resnet", {"train_resnet", "export"}), ("evaluate", {"evaluate", "export"}), ("export", {"export"})])
+    ("train_resnet", {"train_resnet", "export"}), ("train_transfer", {"train_transfer", "export"}),
+    ("evaluate", {"evaluate", "export"}), ("export", {"export"})])
 def test_a_changed_param_reruns_the_stages_that_read_it(copy, section, expected):
     file = copy / "params.yaml"
     before = file.read_text()
@@ -257,4 +260,4 @@ def test_metrics_and_plots_of_the_pipeline_are_outputs_of_a_stage():
 def test_outputs_outside_git_are_ignored_by_exact_path():
     lines = (PROJECT / ".gitignore").read_text().split()
     cached = [path for stage in STAGES.values() for path, facts in outputs(stage).items() if facts.get("cache", True)]
-    assert len(cached) == 6 and all(f"/{path}" in lines for path in cached)
+    assert len(cached) == 7 and all(f"/{path}" in lines for path in cached)

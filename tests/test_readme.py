@@ -41,7 +41,7 @@ def test_what_int8_changes_is_shown_for_the_networks_of_the_table_only(tmp_path)
 
 def test_every_param_is_explained_with_its_default():
     rows = dict(re.findall(r"^\| `([\w.]+)` \| `([^`]+)` \|", README, re.MULTILINE))
-    written = {name: yaml.safe_dump(value).split("\n")[0] for name, value in
+    written = {name: yaml.safe_dump(value, default_flow_style=True).split("\n")[0] for name, value in
                flat(yaml.safe_load((PROJECT / "params.yaml").read_text())).items()}
     assert rows == written
 
@@ -66,8 +66,9 @@ def test_the_disclaimer_is_the_one_on_every_prediction():
 
 @pytest.mark.parametrize("command", [
     "python -m stages.prepare", "python -m stages.train_custom", "python -m stages.train_resnet",
-    "python -m stages.evaluate", "python -m stages.export", "python -m stages.crossval",
-    "python -m stages.data.phantom", "python -m serving", "python -m client", "python -m webapp", "python demo.py"])
+    "python -m stages.train_transfer", "python -m stages.evaluate", "python -m stages.export",
+    "python -m stages.crossval", "python -m stages.data.phantom",
+    "python -m serving", "python -m client", "python -m webapp", "python demo.py"])
 def test_help_shows_an_example(command):
     words = [sys.executable, *shlex.split(command)[1:], "--help"]
     run = subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, check=True)

@@ -110,9 +110,12 @@ def load_rows(rows: list[Row], size: int, folder: Path = FOLDER) -> Images:
     pixels = np.empty((len(rows), size, size, preprocess.CHANNELS), np.uint8)
     for index, image in enumerate(decoded.as_numpy_iterator()):
         pixels[index] = image
-    if (pixels == pixels[..., :1]).all():
-        pixels = pixels[..., :1].copy()
-    return Images(pixels, np.array([label_index(row.label) for row in rows]))
+    return Images(in_few_channels(pixels), np.array([label_index(row.label) for row in rows]))
+
+
+def in_few_channels(pixels: np.ndarray) -> np.ndarray:
+    """Return pixels uint8 [n, size, size, 3] in one channel where all are grey, else unchanged."""
+    return pixels[..., :1].copy() if (pixels == pixels[..., :1]).all() else pixels
 
 
 def _pixels(path: tf.Tensor, size: int) -> tf.Tensor:

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from stages.data import preprocess
-from stages.layers import explain
+from stages.layers import explain, harmonise
 
 TINIEST = 1e-12
 """Smallest probability whose logarithm is taken."""
@@ -62,21 +62,27 @@ def calibrated(probabilities: tf.Tensor, temperature: float) -> tf.Tensor:
 def explained(network: keras.Model, average_flip: bool, temperature: float = 1.0) -> Callable[[tf.Tensor], tuple]:
     """Return the function of pixels that gives the probabilities of answer(), and a heatmap for each class.
 
-    Heatmaps are float32 [b, K, h, w] in [0, 1], see explain.py beside this; averaged with those of the mirrored
-    image, mirrored back, where the answer is.
+    Heatmaps are float32 [b, K, h, w] in [0, 1] of the whole image, see explain.py beside this; averaged with those of
+    the mirrored image, mirrored back, where the answer is.
 
     Args:
         network: see explain.with_features. average_flip, temperature: see answer().
     """
     full = explain.with_features(network)
 
-    def both(pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        maps, plain = full(pixels, training=False)
+    def once(pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        maps, plain, *squares = full(pixels, training=False)
         seen = explain.heatmaps(network, maps)
+        for square in squares:  # one if the network looks at a part of the image
+            seen = explain.scaled(harmonise.placed(seen, square, pixels.shape[1]))
+        return plain, seen
+
+    def both(pixels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        plain, seen = once(pixels)
         if average_flip:
-            maps, mirrored = full(pixels[:, :, ::-1], training=False)
+            mirrored, also_seen = once(pixels[:, :, ::-1])
             plain = (plain + mirrored) / 2.0
-            seen = explain.scaled(seen + explain.heatmaps(network, maps)[..., ::-1])
+            seen = explain.scaled(seen + also_seen[..., ::-1])
         return calibrated(plain, temperature), seen
 
     return both

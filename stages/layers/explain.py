@@ -1,6 +1,6 @@
 """Where a network looks: Grad-CAM (Selvaraju et al. 2017, arXiv:1610.02391, section 3), without a backward pass.
 
-Both networks average their last feature maps A^k over the image and put a small head on the averages. The gradient of
+All networks average their last feature maps A^k over the image and put a small head on the averages. The gradient of
 class c's score (before the softmax) then is the same at every place: the weight alpha_k^c of the paper is, up to a
 factor that the scaling to [0, 1] removes, the gradient of the head alone, and that can be written down. A max pooling
 in between changes nothing, as it passes each window's gradient to one place of it. So heatmaps for all classes cost a
@@ -15,6 +15,8 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
+from stages.layers import harmonise
+
 HARMLESS = (layers.Dropout, layers.SpatialDropout2D, layers.MaxPooling2D)
 """Layers that may stand between the last feature maps and their averages."""
 TINIEST = 1e-6
@@ -24,7 +26,8 @@ TINIEST = 1e-6
 def with_features(network: keras.Model) -> keras.Model:
     """Return a model of pixels to the last feature maps float32 [b, h, w, k], and to the network's answer [b, K].
 
-    Before a max pooling the maps are finer, so those are taken.
+    Before a max pooling the maps are finer, so those are taken. For a network that harmonises its images there is a
+    third output: the square of the image that the maps show, float32 [b, 3], see harmonise.head.
 
     Args:
         network: with one layer that averages feature maps, and a head of Dense and BatchNormalization behind it.
@@ -32,7 +35,8 @@ def with_features(network: keras.Model) -> keras.Model:
     Raises:
         ValueError: the network is built differently.
     """
-    return keras.Model(network.inputs[0], [last_maps(network)[0], network.output])
+    squares = [layer.output[1] for layer in network.layers if isinstance(layer, harmonise.Harmonise)]
+    return keras.Model(network.inputs[0], [last_maps(network)[0], network.output, *squares])
 
 
 def through_dense(gradient: tf.Tensor, weights: tf.Tensor, passed: tf.Tensor) -> tf.Tensor:

@@ -48,5 +48,6 @@ class Network:
 NETWORKS = {network.name: network for network in (
     Network("custom", "Custom CNN", "train_custom", "TrainCustom"),
     Network("resnet50", "ResNet-50", "train_resnet", "TrainResnet"),
+    Network("transfer", "EfficientNet-Lite, from ImageNet", "train_transfer", "TrainTransfer"),
 )}
 """All networks by name; the first one answers when a request names none."""

@@ -1,18 +1,22 @@
 """The one fit(): phase after phase, from wherever an interrupted run stopped (see state.py)."""
 
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from stages.data import augmentation, dataset
+from stages.data import augmentation, dataset, preprocess
+from stages.layers import answer
 from stages.training import optimizer, state
 from stages.training.params import Train
-from stages.training.phases import Phase
+from stages.training.phases import Phase, Recipe
 
 LOGS = Path("logs")
+BATCH = 32
+"""Images at a time that are changed once, before the first epoch."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,31 @@ class Run:
     def logs(self) -> Path:
         """The folder of its logs and its checkpoint."""
         return LOGS / self.stage
+
+
+def train(recipe: Recipe, run: Run) -> list[dict]:
+    """Train a recipe's network, in place; what comes before recipe.shown is computed once for each image.
+
+    Args:
+        recipe: of a network. run: see fit(); its images are whole ones.
+
+    Returns:
+        history, see fit().
+    """
+    if recipe.shown is None:
+        return fit(recipe.network, recipe.phases, run)
+    before = keras.Model(recipe.network.input, recipe.shown)
+    images = {split: shown(before, one) for split, one in run.images.items()}
+    after = keras.Model(recipe.shown, recipe.network.output, name=recipe.network.name)  # shares the layers
+    return fit(after, recipe.phases, replace(run, images=images))
+
+
+def shown(before: keras.Model, images: dataset.Images) -> dataset.Images:
+    """Return what a model of pixels to pixels in [0, 1] makes of images, as bytes; the network itself rounds nothing."""
+    graph = answer.compiled(lambda pixels: before(pixels, training=False), images.pixels.shape[1])
+    pixels = np.concatenate([np.rint(graph(one).numpy() / preprocess.STEP).astype(np.uint8)
+                             for one, _ in dataset.batches(images, BATCH)])
+    return replace(images, pixels=dataset.in_few_channels(pixels))
 
 
 def fit(network: keras.Model, phases: list[Phase], run: Run) -> list[dict]:
@@ -88,7 +117,7 @@ def fit_epochs(network: keras.Model, phase: Phase, run: Run, reached: state.Stat
     steps = -(-train.an_epoch // phase.batch_size)
     others = callbacks(phase, run)
     if run.train.schedule == "cosine":
-        others["rate"] = optimizer.CosineRate(run.train, first_epoch, steps)
+        others["rate"] = optimizer.CosineRate(run.train, first_epoch, steps, phase.share)
     network.fit(
         augmentation.training_batches(train, phase.batch_size, run.train.augment, run.train.seed,
                                       first_epoch + reached.epoch),

@@ -140,10 +140,10 @@ def cosine_rate(done: float, params: Train) -> float:
 class CosineRate(keras.callbacks.Callback):
     """Sets the learning rate before each step, from the epochs of the whole run: a resumed run goes on unchanged."""
 
-    def __init__(self, params: Train, first_epoch: int, steps: int):
-        """Take params section `train`, the epochs that earlier phases had, and the steps of an epoch."""
+    def __init__(self, params: Train, first_epoch: int, steps: int, share: float = 1.0):
+        """Take params section `train`, the epochs that earlier phases had, an epoch's steps, and a factor."""
         super().__init__()
-        self.train, self.first_epoch, self.steps = params, first_epoch, steps
+        self.train, self.first_epoch, self.steps, self.share = params, first_epoch, steps, share
 
     def on_epoch_begin(self, epoch, logs=None):
         """Note the epoch."""
@@ -151,4 +151,4 @@ class CosineRate(keras.callbacks.Callback):
 
     def on_train_batch_begin(self, batch, logs=None):
         """Set the rate."""
-        self.model.optimizer.learning_rate = cosine_rate(self.epoch + batch / self.steps, self.train)
+        self.model.optimizer.learning_rate = self.share * cosine_rate(self.epoch + batch / self.steps, self.train)

@@ -17,7 +17,8 @@ class Phase:
     """A stretch of training with its own length, learning rate, image side in pixels, and layers that learn.
 
     `judged` phases watch the validation loss: they stop early, lower their rate and end with the best weights.
-    The others run their whole length at a constant rate. With train.schedule=cosine the rate follows it in both.
+    The others run their whole length at a constant rate. With train.schedule=cosine the rate follows `share` times it
+    in both.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Phase:
     size: int
     batch_size: int
     judged: bool = True
+    share: float = 1.0
     prepare: Callable[[keras.Model], None] = lambda network: None
 
 
@@ -33,14 +35,16 @@ class Phase:
 class Recipe:
     """How one network is trained: what a network's module answers to its params.
 
-    The untrained network, its phases, params section `train` with what this network changes in it, and the weights
-    that it starts from: "none", or a name that is recorded.
+    The untrained network, its phases, params section `train` with what this network changes in it, the weights that it
+    starts from: "none", or a name that is recorded; and where the network begins with what never learns, the pixels
+    that come out of that: a tensor of the network, computed once for each image and not in every epoch.
     """
 
     network: keras.Model
     phases: list[Phase]
     train: Train
     weights: str = "none"
+    shown: keras.KerasTensor | None = None
 
 
 def phases_from_scratch(network: keras.Model, params: Train, size: int, start_batch_size: int) -> list[Phase]:

@@ -42,7 +42,7 @@ def train(params: Params, stage: str, recipe: Callable[[Any, Train, int], Recipe
     images = {split: dataset.load(split, params.prepare.image_size) for split in ("train", "validation")}
     images["train"] = counting.balanced(images["train"], dataset.read_manifest("train"), chosen.train.balance)
     key = fingerprint(params, stage, chosen, data, precision)
-    rows = fit.fit(chosen.network, chosen.phases, fit.Run(stage, chosen.train, images, key))
+    rows = fit.train(chosen, fit.Run(stage, chosen.train, images, key))
     record = summary(chosen.network, rows, data, weights=chosen.weights, precision=precision)
     model = write(chosen.network, rows, record, stage)
     print(f"{stage}: {len(rows)} epochs on {data['source']}. The best one, {record['best_epoch']}, has a validation "

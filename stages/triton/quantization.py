@@ -31,6 +31,8 @@ INT8_SAME_CLASS = 0.995
 INT8_F1_FALL = 0.002
 BFLOAT16_SAME_CLASS = 0.999
 BFLOAT16_DIFFERENCE = 0.01
+HARMONISING = ".*harmonise.*"
+"""What stays in float32: places in an image need more than 8 bits, and it costs little."""
 INT8 = "openvino.int8/model.xml"
 """In a version's folder; serving/backends/tensorflow/runtimes.py reads it there."""
 HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
@@ -98,7 +100,8 @@ def quantized(saved_model: Path, pixels: np.ndarray) -> ov.Model:
         overflow_fix=nncf.OverflowFix.ENABLE,
         activations_range_estimator_params=RangeEstimatorParametersSet.HISTOGRAM)
     return nncf.quantize(ov.Core().read_model(saved_model), nncf.Dataset(pixels[:, None]), subset_size=len(pixels),
-                         advanced_parameters=advanced)
+                         advanced_parameters=advanced, ignored_scope=nncf.IgnoredScope(patterns=[HARMONISING],
+                                                                                       validate=False))
 
 
 def with_temperature(model: ov.Model, temperature: float) -> ov.Model:

@@ -16,8 +16,9 @@ from core import files
 from serving import snapshot
 from tests.support.road import clone, run
 
-STAGES = ("prepare", "train_custom", "train_resnet", "evaluate", "export")
+STAGES = ("prepare", "train_custom", "train_resnet", "train_transfer", "evaluate", "export")
 RESULTS = ("reports/train_custom/history.csv", "reports/train_resnet/history.csv",
+           "reports/train_transfer/history.csv",
            "reports/evaluate/custom/predictions.csv", "reports/evaluate/resnet50/predictions.csv")
 
 

@@ -19,8 +19,8 @@ from client import Classifier
 from core import contract
 from serving.server import Server
 from stages.data import dataset
+from stages.networks.registry import NETWORKS
 from tests.integration.test_published import directly
-from tests.support.repository import SERVED
 from tests.support.road import REAL, clone, overrides, run
 from tests.support.site import published
 
@@ -75,7 +75,7 @@ def test_the_page_answers_from_what_was_exported(road, source, request):
     row = dataset.read_manifest("test", folder / dataset.FOLDER)[0]
     served = json.loads((folder / "reports/export/metrics.json").read_text())
     with Server(folder / "model_repository") as server, published(server.url) as address:
-        for model in SERVED:
+        for model in (*NETWORKS, contract.ENSEMBLE):
             with (folder / dataset.FOLDER / row.path).open("rb") as file:
                 form = {"files": {"file": file}, "data": {"model": model}}
                 answer = requests.post(f"http://{address}/predict", timeout=30, **form)

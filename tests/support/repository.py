@@ -37,8 +37,9 @@ def write(folder: Path, first_seed: int = 0, facts: dict[str, str] = FACTS) -> N
     for name, network in networks.items():
         saved = _finish(folder, name, partial(saved_model.save_network, network, SIZE))
         config.write(folder, config.classifier(name, {}, MAX_BATCH_SIZE, saved_model.map_shape(saved)))
-    for name, shown in export.titles().items():
-        config.write(folder, config.classifier(name, facts | shown | RUNTIMES[name], MAX_BATCH_SIZE))
+    for name in SERVED:
+        shown = facts | export.titles()[name] | RUNTIMES[name]
+        config.write(folder, config.classifier(name, shown, MAX_BATCH_SIZE))
 
 
 def _network(seed: int):

@@ -15,7 +15,8 @@ REAL = next((path for path in ([] if NAMED else [PROJECT / "dataset/Training"]) 
              if path.is_dir()), None)
 SMALL = {
     "prepare.image_size": 64, "prepare.phantom_per_class": 15, "prepare.max_per_class": 15, "train.epochs": 2,
-    "train.batch_size": 8, "train.start.epochs": 0, "train_resnet.weights": "none", "export.max_batch_size": 4}
+    "train.batch_size": 8, "train.start.epochs": 0, "train_resnet.weights": "none",
+    "train_transfer.image_size": 32, "train_transfer.epochs": 2, "export.max_batch_size": 4}
 
 
 def clone(target: Path) -> Path:
