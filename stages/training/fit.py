@@ -61,7 +61,8 @@ def train(recipe: Recipe, run: Run) -> list[dict]:
 
 
 def shown(before: keras.Model, images: dataset.Images) -> dataset.Images:
-    """Return what a model of pixels to pixels in [0, 1] makes of images, rounded to bytes; the network rounds nothing."""
+    """Return what a model of pixels to pixels in [0, 1] makes of images, rounded to bytes (the network rounds nothing).
+    """
     graph = answer.compiled(lambda pixels: before(pixels, training=False), images.pixels.shape[1])
     pixels = np.concatenate([np.rint(graph(one).numpy() / preprocess.STEP).astype(np.uint8)
                              for one, _ in dataset.batches(images, BATCH)])
