@@ -47,6 +47,21 @@ def train(images, knobs, key="k"):
     return one, fit.fit(one, PLAN, fit.Run("train_test", knobs, images, key))
 
 
+def test_what_never_learns_is_computed_once_and_the_whole_network_is_trained(images, tiny):
+    fit.make_deterministic(1)
+    pixels = keras.Input((None, None, 3))
+    shown = layers.Rescaling(0.5, 0.25, name="shown")(layers.AveragePooling2D(2)(pixels))
+    x = layers.GlobalAveragePooling2D()(layers.Conv2D(4, 3, activation="relu")(shown))
+    whole = keras.Model(pixels, layers.Dense(4, "softmax", name="last")(x))
+    before = whole.get_layer("last").kernel.numpy()
+    recipe = phases.Recipe(whole, [phase(epochs=2, size=16)], tiny.train, shown=shown)
+    rows = fit.train(recipe, fit.Run("train_test", tiny.train, images, "k"))
+    assert np.abs(whole.get_layer("last").kernel - before).max() > 1e-3
+    answers, labels = whole(dataset.rgb(images["validation"].pixels / np.float32(255))), images["validation"].labels
+    loss = -np.log(answers.numpy()[np.arange(8), labels]).mean()
+    assert loss == pytest.approx(min(row["val_loss"] for row in rows), abs=1e-3)  # those images were bytes
+
+
 RECIPES = {"plain": {}, "cosine": {"schedule": "cosine", "warmup_epochs": 1, "epochs": 6, "lr": 0.02,
                                    "weight_decay": 0.05, "label_smoothing": 0.05}}
 

@@ -89,21 +89,6 @@ def test_an_unknown_layer_is_refused_before_the_training(own, base, defaults):
         transfer.phases(replace(own, unfreeze=["conv5"]), base, defaults.train, 32)
 
 
-def test_the_served_network_answers_to_whole_images_what_was_trained_on_harmonised_ones(own, defaults, images,
-                                                                                        tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    train = replace(defaults.train, batch_size=4, precision="float32")
-    recipe = transfer.recipe(own, train, SIZE)
-    recipe.network.get_layer("dropout").rate = 0.0
-    before = recipe.network.get_layer("probabilities").kernel.numpy()
-    rows = fit.train(recipe, fit.Run("train_transfer", recipe.train, {"train": images, "validation": images}, "k"))
-    assert [row["phase"] for row in rows] == ["head", "block15"]
-    assert np.abs(recipe.network.get_layer("probabilities").kernel - before).max() > 1e-3
-    answers = np.concatenate([recipe.network(pixels) for pixels, _ in dataset.batches(images, 8)])
-    loss = -np.log(answers[np.arange(8), images.labels]).mean()
-    assert loss == pytest.approx(min(row["val_loss"] for row in rows if row["phase"] == "block15"), abs=0.01)
-
-
 def test_harmonised_images_are_kept_as_bytes(own, base, images):
     network = transfer.build(own, base, 1)
     before = keras.Model(network.input, network.get_layer("harmonise").output[0])

@@ -8,6 +8,7 @@ et al. 2018, arXiv:1712.05877; NNCF's symmetric weights and activations with fas
 get a temperature and a threshold of their own.
 """
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -96,6 +97,7 @@ def quantized(saved_model: Path, pixels: np.ndarray) -> ov.Model:
     import nncf  # takes seconds, and only export needs it
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
+    nncf.set_log_level(logging.WARNING)  # else a line for every operation that stays in float32
     advanced = nncf.AdvancedQuantizationParameters(
         overflow_fix=nncf.OverflowFix.ENABLE,
         activations_range_estimator_params=RangeEstimatorParametersSet.HISTOGRAM)
