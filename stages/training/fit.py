@@ -114,7 +114,7 @@ def fit_phase(network: keras.Model, phase: Phase, run: Run, reached: state.State
 def fit_epochs(network: keras.Model, phase: Phase, run: Run, reached: state.State, first_epoch: int) -> None:
     """Run the epochs of a phase that are left; see fit_phase()."""
     train, validation = (dataset.resized(run.images[name], phase.size) for name in ("train", "validation"))
-    steps = -(-len(train) // phase.batch_size)
+    steps = -(-train.an_epoch // phase.batch_size)
     others = callbacks(phase, run)
     if run.train.schedule == "cosine":
         others["rate"] = optimizer.CosineRate(run.train, first_epoch, steps, phase.share)
