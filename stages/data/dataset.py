@@ -30,8 +30,9 @@ class Row:
 
     Its file in FOLDER; its label; the group that no split cuts; the SHA-256 digest of its canonical bytes; the file
     that it came from, as folder/name; the picture that it shows, which copies in any orientation share, -1 before these
-    are looked for; its patient as kind-number, never an id, "" where none is known; and the origin of the file, such as
-    a public set's name, "" where that is not known.
+    are looked for; its patient as kind-number, never an id, "" where none is known; the origin of the file, such as a
+    public set's name, "" where that is not known; the SHA-256 digest of the file; and for an image that `making` made of
+    the one that source names how it did so, one of moving.KINDS: no file has these pixels, and file is "".
     """
 
     path: str
@@ -42,6 +43,8 @@ class Row:
     picture: int = -1
     patient: str = ""
     origin: str = ""
+    file: str = ""
+    made: str = ""
 
 
 def write_manifest(path: Path, rows: list[Row]) -> None:
