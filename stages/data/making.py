@@ -87,8 +87,9 @@ def plan(rows: list[dataset.Row], around: np.ndarray, folder: Path,
     known = {row: tuple(box.tolist()) for row, box, has in zip(rows, around, boxes.has(around), strict=True) if has}
     tumours = one_a_picture([row for row in known if row.label != contract.HEALTHY])
     healthy = one_a_picture([row for row in rows if row.label == contract.HEALTHY])
-    typed = [row for row in tumours if row.label != spelling.TUMOUR]
-    donors = [moving.Tumour(folder / row.path, known[row], row.label) for row in typed]
+    donors: dict[str, list[moving.Tumour]] = {}
+    for row in (row for row in tumours if row.label != spelling.TUMOUR):
+        donors.setdefault(row.label, []).append(moving.Tumour(folder / row.path, known[row], row.label))
     kinds = [(row, kind) for row in tumours for kind in (moving.FILLED, moving.SHAM)]
     kinds += [(row, kind) for row in healthy for kind in (moving.PASTED, moving.SHAM)]
     return [(row, moving.Task(kind, folder / row.path, known.get(row) if row.label != contract.HEALTHY else None,
@@ -104,16 +105,18 @@ def one_a_picture(rows: list[dataset.Row]) -> list[dataset.Row]:
     return list(chosen.values())
 
 
-def drawn(donors: list[moving.Tumour], row: dataset.Row, seed: int) -> tuple[moving.Tumour, ...]:
-    """Draw the tumours to try for a slice, none if there are none: each class as often as another, but for SELDOM."""
+def drawn(donors: dict[str, list[moving.Tumour]], row: dataset.Row, seed: int) -> tuple[moving.Tumour, ...]:
+    """Draw the tumours to try for a slice, none if there are none: each class as often as another, but for SELDOM.
+
+    Args:
+        donors: the tumours of each class. row: of the slice. seed: see plan().
+    """
     if not donors:
         return ()
-    random = np.random.default_rng(entropy(row, seed, len(moving.KINDS)))
-    labels = np.array([one.label for one in donors])
-    of_class = {label: int((labels == label).sum()) for label in labels.tolist()}
-    shares = np.array([SELDOM.get(label, 1.0) / of_class[label] for label in labels.tolist()])
-    chosen = random.choice(len(donors), DONORS, p=shares / shares.sum())
-    return tuple(donors[index] for index in chosen)
+    random, labels = np.random.default_rng(entropy(row, seed, len(moving.KINDS))), list(donors)
+    shares = np.array([SELDOM.get(label, 1.0) for label in labels])
+    chosen = random.choice(len(labels), DONORS, p=shares / shares.sum())
+    return tuple(donors[labels[index]][random.integers(len(donors[labels[index]]))] for index in chosen)
 
 
 def entropy(row: dataset.Row, seed: int, number: int) -> tuple[int, int, int]:

@@ -38,7 +38,7 @@ RING = 5
 FORGIVEN = 0.7
 """Share of a difference in mean brightness that is not counted: the membrane takes it away."""
 DARKEST, SHARE_OF_BRIGHT, FILLED_LINES = 12, 0.08, 0.02
-"""The head: pixels above DARKEST and SHARE_OF_BRIGHT of the 99th percentile, in lines of which such a share is bright."""
+"""The head: pixels above DARKEST and SHARE_OF_BRIGHT of the 99th percentile, in rows and columns with so much of it."""
 IN_HEAD = 0.96
 """Share of a place that must be head."""
 SCALES, TURN, CONTRAST = (0.8, 1.25), 40, (0.4, 2.5)
