@@ -6,7 +6,7 @@ Not part of the default pipeline: it takes crossval.folds times as long as the t
 the images of train, validation and test, which are shared out anew, by group. Each fold tests its groups; of the others
 prepare.validation_fraction are its validation split, which alone chooses the epoch, the temperature and the review
 threshold. Tumours of unknown type are trained on, where no image of their group is held out, and never tested. Networks
-are trained as by their stages, with the same params.
+are trained as by their stages, with the same params, but never on images that `prepare` made by moving tumours.
 
 A finished fold of a network is kept in data/crossval/<network>/fold_<k>.csv, and an unfinished one continues after its
 last epoch: the same command goes on. Folds of other params or data are trained anew; after a change of code delete
@@ -171,6 +171,8 @@ def main(params: Params) -> None:
     rows, data = assignment.pool(), dataset.read_report()
     for split, count in assignment.left_out(data).items():
         print(f"The {count} images of {split} take no part.")
+    if made := sum(data.get("moved", {}).values()):
+        print(f"The {made} images that were made by moving tumours take no part: no network is trained on them.")
     given = finish(jobs(rows, params), rows, params)
     found = {name: summary.results(one, params.evaluate) for name, one in given.items()}
     tested = [row for row in rows if row.label in contract.CLASSES]

@@ -17,7 +17,7 @@ is of tumours of unknown type. They, prepare.hold_out_source, what the test spli
 unknown type that `prepare` has set aside are scored under `sources`, and in reports/evaluate/sources.csv. Nothing is
 chosen on them.
 
-evaluate.boxes, a CSV file of boxes around tumours of the public set, lets it count how often heatmaps point at them.
+evaluate.boxes, a CSV file of boxes around tumours (dataset/README.md), lets it count how often heatmaps point at them.
 """
 
 from pathlib import Path
@@ -25,10 +25,10 @@ from pathlib import Path
 from core import contract, files
 from stages.common import command
 from stages.common.params import Params
-from stages.data import dataset, layouts
+from stages.data import boxes, dataset, layouts
 from stages.networks.registry import NETWORKS
 from stages.reporting import card, diagrams, tables
-from stages.scoring import answers, boxes, calibration, external, pointing, reports, sources
+from stages.scoring import answers, calibration, external, pointing, reports, sources
 from stages.scoring.answers import Answers
 from stages.scoring.params import Evaluate
 
@@ -90,7 +90,8 @@ def main(params: Params) -> None:
     places = layouts.places(params.evaluate.external, "evaluate.external")
     data, splits = dataset.read_report(), answers.read_splits(params.prepare.image_size)
     rows, images = splits[answers.SCORED_ON]
-    around = boxes.of_rows(rows, Path(params.evaluate.boxes)) if params.evaluate.boxes else None
+    table = params.evaluate.boxes
+    around = boxes.of_rows(rows, Path(table), "evaluate.boxes") if table else None
     given, outside = answered(params, splits, places)
     result = {"data_source": data["source"], **answers.counts(rows), "resamples": params.evaluate.bootstrap,
               "prevalence": params.evaluate.prevalence}

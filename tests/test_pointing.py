@@ -10,8 +10,8 @@ import pytest
 from core import contract, files
 from stages import evaluate, prepare
 from stages.common import command
-from stages.data import dataset, layouts, patients
-from stages.scoring import answers, boxes, pointing, reports
+from stages.data import boxes, dataset, layouts, patients
+from stages.scoring import answers, pointing, reports
 from tests.conftest import PROJECT
 from tests.support.road import DATA
 from tests.test_evaluate import trained
@@ -36,8 +36,14 @@ def bright():
     return network
 
 
-def row(source=SAME, patient="public-197", label="glioma", **facts) -> dataset.Row:
-    return dataset.Row("", label, facts.pop("group", 0), "", source, patient=patient, **facts)
+def public(name: str) -> dict[str, str]:
+    """Return the row of a file in the public set's table."""
+    return next(one for one in patients.public_files().values() if one["path"] == name)
+
+
+def row(name: str = SAME, label="glioma", group=0, **facts) -> dataset.Row:
+    """Return the row of a file of the public set."""
+    return dataset.Row("", label, group, "", f"x/{name}", **{"file": public(name)["sha256"], **facts})
 
 
 def given(rows: list[dataset.Row], *answered: str) -> answers.Answers:
@@ -58,12 +64,8 @@ def spots(*places: tuple[int, int]) -> np.ndarray:
 def table(folder, text: str):
     """Write a file of boxes: text, with a header unless it has its own."""
     path = folder / "boxes.csv"
-    path.write_text(text if text.startswith("figshare") else HEADER + text)
+    path.write_text(text if text.startswith(("figshare", "sha")) else HEADER + text)
     return path
-
-
-def slice_of(name: str) -> str:
-    return boxes.slices()[boxes.named(name)][0]
 
 
 def test_a_peak_in_or_near_the_tumour_is_a_hit():
@@ -107,27 +109,36 @@ def test_chance_is_the_share_of_the_image_that_boxes_take():
 
 
 def test_a_box_is_mirrored_with_the_image_and_others_have_none(tmp_path, capsys):
-    path = table(tmp_path, "".join(f"{slice_of(name)},0.3,0.4,0.2,0.1\n" for name in (SAME, MIRRORED)))
-    rows = [row(SAME), row(f"elsewhere/{MIRRORED}"), row(SAME, patient="listed-1"), row("glioma/other.jpg"),
-            row("notumor/no.jpg", patient="")]
-    found = boxes.of_rows(rows, path)
+    path = table(tmp_path, "".join(f"{public(name)['figshare_slice']},0.3,0.4,0.2,0.1\n" for name in (SAME, MIRRORED)))
+    rows = [row(SAME), row(MIRRORED), row(file="0" * 64), row(file=""), row(label="notumor", file="")]
+    found = boxes.of_rows(rows, path, "evaluate.boxes")
     assert found[:2] == pytest.approx(np.array([[0.3, 0.4, 0.2, 0.1], [0.7, 0.4, 0.2, 0.1]]))
     assert boxes.has(found).tolist() == [True, True, False, False, False]
-    assert capsys.readouterr().out == f"{path}: boxes for 2 of 3 test images of the public set's patients.\n"
+    assert capsys.readouterr().out == f"{path}: boxes for 2 of 4 images of tumours.\n"
+
+
+def test_a_box_may_be_that_of_a_file_and_is_not_mirrored_then(tmp_path):
+    """Its own box counts more than that of the slice that it shows."""
+    facts = public(MIRRORED)
+    text = (f"sha256,{HEADER}{facts['sha256'].upper()},,0.3,0.4,0.2,0.1\n,{facts['figshare_slice']},0.8,0.4,0.2,0.1\n"
+            f"{'a' * 64},,0.5,0.4,0.2,0.1\n")
+    found = boxes.of_rows([row(MIRRORED), row(file="a" * 64)], table(tmp_path, text), "evaluate.boxes")
+    assert found[:, 0].tolist() == [0.3, 0.5]
 
 
 @pytest.mark.parametrize("text, words", [
     ("1,0.3,0.4,0.2\n", "1,0.3,0.4,0.2, in line 2"), ("1,0.3,0.4,0.2,nan\n", "in line 2"), ("1,0,0,0,1.2\n", "line 2"),
-    ("1,0,0,0,1\n1,0,0,0,1\n", "each slice once.*line 3"), (",0,0,0,1\n", "line 2"),
-    ("figshare_slice,x_centre,width,height\n", "no y_centre"), ("999999,0,0,0,1\n", "none for 1 images, 1 of them")])
+    ("1,0,0,0,1\n1,0,0,0,1\n", "each file or slice once.*line 3"), (",0,0,0,1\n", "line 2"),
+    ("figshare_slice,x_centre,width,height\n", "no y_centre"), ("999999,0,0,0,1\n", "none for 1 images, 1 of them"),
+    (HEADER.replace("figshare_slice", "sha265"), "evaluate.boxes.*no sha256, nor figshare_slice")])
 def test_wrong_boxes_are_refused_in_words(tmp_path, text, words):
     with pytest.raises(command.StageError, match=words):
-        boxes.of_rows([row()], table(tmp_path, text))
+        boxes.of_rows([row()], table(tmp_path, text), "evaluate.boxes")
 
 
 def test_missing_boxes_are_refused_in_words(tmp_path):
-    with pytest.raises(command.StageError, match="nowhere.csv, which cannot be read"):
-        boxes.of_rows([row()], tmp_path / "nowhere.csv")
+    with pytest.raises(command.StageError, match="prepare.boxes to be a CSV file.*nowhere.csv, which cannot be read"):
+        boxes.read(tmp_path / "nowhere.csv", "prepare.boxes")
 
 
 def test_only_right_answers_with_a_box_are_played(bright, defaults):
@@ -157,9 +168,8 @@ def test_evaluate_plays_on_boxes_and_the_card_shows_it(tiny, phantoms, tmp_path,
     monkeypatch.chdir(tmp_path)
     prepare.main(replace(tiny, prepare=replace(tiny.prepare, source=str(phantoms))))
     trained(tmp_path)
-    rows = [replace(one, source=f"x/{SAME}", patient="public-197") for one in dataset.read_manifest("test")]
-    dataset.write_manifest(dataset.FOLDER / "test.csv", rows)
-    path = table(tmp_path, f"{slice_of(SAME)},0.5,0.5,1,1\n")
+    lines = [f"{one.file},0.5,0.5,1,1\n" for one in dataset.read_manifest("test")]
+    path = table(tmp_path, HEADER.replace("figshare_slice", "sha256") + "".join(lines))
     evaluate.main(replace(tiny, evaluate=replace(tiny.evaluate, bootstrap=20, boxes=str(path))))
     results, text = json.loads(reports.SCORES.read_text()), evaluate.CARD.read_text()
     played = results["custom"]["pointing_game"]
@@ -176,10 +186,11 @@ def real() -> tuple[list[dataset.Row], np.ndarray]:
     if not path.is_file():
         pytest.skip(f"no boxes of real images: {path} is absent")
     found = layouts.find(folder, contract.CLASSES).files
-    known = patients.of_scan(found, [files.digest(one.path) for one in found], folder, patients.Patients(None))
-    rows = [replace(row(f"Testing/{one.name}", whose.patient, one.label), path=str(one.path), origin=whose.origin)
-            for one, whose in zip(found, known, strict=True)]
-    return rows, boxes.of_rows(rows, path)
+    digests = [files.digest(one.path) for one in found]
+    known = patients.of_scan(found, digests, folder, patients.Patients(None))
+    rows = [dataset.Row(str(one.path), one.label, 0, "", one.name, origin=whose.origin, file=digest)
+            for one, whose, digest in zip(found, known, digests, strict=True)]
+    return rows, boxes.of_rows(rows, path, "evaluate.boxes")
 
 
 def test_every_real_slice_of_the_boxed_source_has_its_box_and_no_other_image(real):

@@ -30,8 +30,9 @@ class Row:
 
     Its file in FOLDER; its label; the group that no split cuts; the SHA-256 digest of its canonical bytes; the file
     that it came from, as folder/name; the picture that it shows, which copies in any orientation share, -1 before these
-    are looked for; its patient as kind-number, never an id, "" where none is known; and the origin of the file, such as
-    a public set's name, "" where that is not known.
+    are looked for; its patient as kind-number, never an id, "" where none is known; the origin of the file, such as a
+    public set's name, "" where that is not known; and the SHA-256 digest of the file. made: "", or how `making` made
+    the image out of that of the file, one of moving.KINDS; then file is "", since no file has these pixels.
     """
 
     path: str
@@ -42,6 +43,8 @@ class Row:
     picture: int = -1
     patient: str = ""
     origin: str = ""
+    file: str = ""
+    made: str = ""
 
 
 def write_manifest(path: Path, rows: list[Row]) -> None:

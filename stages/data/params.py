@@ -14,6 +14,8 @@ class Prepare:
     further_sources: list[Text]
     hold_out_source: Text | list[Text] | None
     patients: Text | None
+    boxes: Text | None
+    moved_tumours: Flag
     label_conflicts: Literal["original", "keep", "drop"]
     image_size: Annotated[Whole, within(32, 1024)]
     test_fraction: Annotated[Number, within(0.01, 0.9)]

@@ -51,6 +51,12 @@ class Known:
     original: str = ""
 
 
+def public_files() -> dict[str, dict[str, str]]:
+    """Return the rows of the public set's table by the file's digest, 64 hexadecimal digits."""
+    with PUBLIC_TABLE.open(newline="", encoding="utf-8") as file:
+        return {row["sha256"]: row for row in csv.DictReader(file)}
+
+
 class Patients:
     """Numbers patients; each kind of id on its own, in the order in which they come."""
 
@@ -62,9 +68,8 @@ class Patients:
 
     @cached_property
     def public(self) -> dict[str, dict[str, str]]:
-        """The rows of the public set's table by the file's digest."""
-        with PUBLIC_TABLE.open(newline="", encoding="utf-8") as file:
-            return {row["sha256"]: row for row in csv.DictReader(file)}
+        """See public_files()."""
+        return public_files()
 
     def known(self, file: layouts.File, digest: str, source: Path, name: str = "") -> Known:
         """Return what is known of a file.

@@ -173,7 +173,8 @@ def scan(source: Path, images: Path, params: Prepare, whose: patients.Patients, 
         digests.append(read.digest)
     tell(found)
     known = patients.of_scan(files, digests, source, whose, name)
-    rows = [replace(row, patient=one.patient, origin=one.origin) for row, one in zip(rows, known, strict=True)]
+    rows = [replace(row, patient=one.patient, origin=one.origin, file=digest)
+            for row, one, digest in zip(rows, known, digests, strict=True)]
     return Scan(rows, np.array(thumbnails, np.float32), np.array(details, np.float32), np.array(features, np.float32),
                 bad, files, digests, found.left_out, known)
 

@@ -22,10 +22,12 @@ class Fold:
 def pool() -> list[dataset.Row]:
     """Return the images of train, validation and test, in an order that does not depend on how these were split.
 
+    Not those that `prepare` made by moving tumours: what they show comes from two groups, of which a fold may test one.
+
     Raises:
         FileNotFoundError: `prepare` has not run.
     """
-    rows = [row for split in dataset.SPLITS for row in dataset.read_manifest(split)]
+    rows = [row for split in dataset.SPLITS for row in dataset.read_manifest(split) if not row.made]
     return sorted(rows, key=lambda row: (row.digest, row.source))
 
 

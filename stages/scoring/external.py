@@ -89,8 +89,11 @@ def rows_of(split: str) -> list[dataset.Row]:
 
 
 def training_pictures() -> np.ndarray:
-    """Return the thumbnails of the train and validation splits as copies.unit_vectors: float32 [n, 1024]."""
-    rows = [row for split in ("train", "validation") for row in dataset.read_manifest(split)]
+    """Return the thumbnails of the train and validation splits as copies.unit_vectors: float32 [n, 1024].
+
+    Not of images that `prepare` made of others: those they were made of are in the same split.
+    """
+    rows = [row for split in ("train", "validation") for row in dataset.read_manifest(split) if not row.made]
     return copies.unit_vectors(np.array([imaging.thumbnail((dataset.FOLDER / row.path).read_bytes()) for row in rows]))
 
 

@@ -6,7 +6,7 @@ what the network has learned misses once its weights are drawn anew (Adebayo et 
 
 It is played on phantoms, new ones of which none was trained or tested on; there the peak may lie beside the tumour by
 half a cell of the map, which cannot tell places apart that are closer. And it is played on real test images for which
-a box around the tumour is known (boxes.py).
+a box around the tumour is known (stages/data/boxes.py).
 """
 
 import keras
@@ -15,9 +15,9 @@ import tensorflow as tf
 from scipy import ndimage
 
 from core import contract
-from stages.data import dataset, phantom
+from stages.data import boxes, dataset, phantom
 from stages.layers import answer
-from stages.scoring import boxes, intervals, scores
+from stages.scoring import intervals, scores
 from stages.scoring.answers import Answers
 from stages.scoring.params import Evaluate
 

@@ -1,20 +1,18 @@
 """Phantoms -> PNG files in one folder a class, written whole or not at all."""
 
-import os
 import struct
 import zlib
 from collections.abc import Callable
 from contextlib import ExitStack
+from itertools import count
 from pathlib import Path
 
 import numpy as np
-from joblib import Parallel, delayed
+from joblib import delayed
 
 from core import contract, files
+from stages.data import processes as pool
 from stages.data.phantom import drawing, tumours
-
-WORTH_PROCESSES = 100
-"""Images from which a second process pays for its start."""
 
 
 def png(image: np.ndarray) -> bytes:
@@ -63,24 +61,15 @@ def write_dataset(
         if target.exists():
             raise FileExistsError(f"Expected a folder that is not there yet. Received: {target}. Remove it first.")
     jobs = [(label, index) for label in contract.CLASSES for index in range(images_per_class)]
-    processes = processes or (2 if len(jobs) >= WORTH_PROCESSES and (os.cpu_count() or 1) > 1 else 1)
+    number, tell = count(1), progress or (lambda *_: None)
     with ExitStack() as stack:
         drafts = [stack.enter_context(files.replacing(target)).resolve() for target in targets]
         for draft in drafts:
             for label in contract.CLASSES:
                 (draft / label).mkdir(parents=True)
-        _run([delayed(_write)(drafts, *job, size, seed) for job in jobs], processes, progress or (lambda *_: None))
-
-
-def _run(jobs: list, processes: int, progress: Callable[[int, int], None]) -> None:
-    """Run jobs in so many processes, in any order."""
-    results = Parallel(processes, backend="loky", return_as="generator_unordered", inner_max_num_threads=1)(jobs)
-    try:
-        for done, _ in enumerate(results, 1):
-            progress(done, len(jobs))
-    except BaseException as error:
-        results.throw(error)  # kills the processes before their folder goes; close() would do so with a warning
-        raise
+        # What a failure throws into the pool kills its processes before their folder goes.
+        pool.run([delayed(_write)(drafts, *job, size, seed) for job in jobs], processes or pool.count(len(jobs)),
+                 lambda _: tell(next(number), len(jobs)))
 
 
 def _write(drafts: list[Path], label: str, index: int, size: int, seed: int) -> None:
