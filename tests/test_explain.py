@@ -8,20 +8,20 @@ import pytest
 import tensorflow as tf
 
 from stages.layers import answer, explain
-from stages.networks import custom, efficientnet_lite, resnet50, transfer
+from stages.networks import custom, resnet50, transfer
 
 SIZE = 64
 
 
 @pytest.fixture(scope="module")
 def networks(defaults):
-    """All networks, untrained, with moving averages that are not 0 and 1."""
+    """All networks, but for transfer's base untrained, with moving averages that are not 0 and 1."""
     keras.utils.set_random_seed(3)
     base = resnet50.resnet(None)
     built = {"custom": custom.build(defaults.train_custom, 1),
              "resnet50": resnet50.build(defaults.train_resnet, base, pretrained=False, input_pooling=1),
              "transfer": transfer.build(replace(defaults.train_transfer, harmonise=False),
-                                        efficientnet_lite.build("efficientnet_lite0"), input_pooling=1)}
+                                        transfer.pretrained("efficientnet_lite0"), input_pooling=1)}
     random = np.random.default_rng(0)
     for network in built.values():
         for weight in network.weights:
