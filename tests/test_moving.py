@@ -33,7 +33,7 @@ def box_of(mask: np.ndarray) -> tuple[float, ...]:
     return (left + right) / 2 / width, (top + bottom) / 2 / height, (right - left) / width, (bottom - top) / height
 
 
-def ill(shape: tuple[int, int] = (96, 96), seed: int = 3) -> tuple[np.ndarray, moving.Place, np.ndarray]:
+def ill(shape: tuple[int, int] = (96, 96), seed: int = 4) -> tuple[np.ndarray, moving.Place, np.ndarray]:
     """Return a phantom with a bright tumour, stretched to a shape; the tumour's place; and which pixels it covers."""
     drawn = phantom.draw("meningioma", seed, 96)
     image, mask = (np.array(Image.fromarray(one).resize(shape[::-1])) for one in (drawn.image, drawn.mask))
@@ -74,16 +74,15 @@ def test_texture_that_goes_on_at_the_other_side_is_found_there():
 
 
 def test_what_is_forbidden_is_not_copied():
-    """The two best places are equal; each is taken when the other one is forbidden, and without both another."""
+    """The two best places are equal; each is taken when the other is forbidden. All others are noise, too unlike."""
     image = np.random.default_rng(0).integers(60, 120, (64, 96), np.uint8)
-    for left, value in ((32, 200), (64, 220)):
+    for left, value in ((32, 121), (64, 122)):
         image[:32, left : left + 32] = image[:32, :32]
         image[14:18, left + 14 : left + 18] = value
     place, columns = moving.Place(16, 16, 12, 12), np.arange(96)
     first, second = np.broadcast_to(abs(columns - 48) < 4, image.shape), np.broadcast_to(columns > 60, image.shape)
-    filled = [moving.fill(image, place, one)[16, 16] for one in (second, first, first | second)]
-    assert filled[:2] == [200, 220] and filled[2] < 150
-    assert moving.fill(image, place, np.ones(image.shape, bool)) is None
+    assert [moving.fill(image, place, one)[16, 16] for one in (second, first)] == [121, 122]
+    assert moving.fill(image, place, first | second) is None
 
 
 @pytest.mark.parametrize("tumour", [moving.Place(4, 40, 20, 20), moving.Place(48, 90, 10, 10)])
@@ -95,7 +94,7 @@ def test_a_tumour_at_the_rim_stays(tumour):
 
 def test_a_tumour_that_is_moved_in_is_one_spot_in_the_head():
     donor, tumour, _ = ill()
-    image = healthy()
+    image = np.minimum(healthy(), 150)
     made = moving.paste(image, donor, tumour, random())
     changed = made != image
     window = moving.around(changed, 0)
@@ -114,7 +113,7 @@ def test_no_tumour_is_moved_into_air():
 
 
 def test_a_sham_changes_another_place_than_the_tumour_and_copies_nothing_of_it():
-    image, tumour, _ = ill(seed=4)
+    image, tumour, _ = ill()
     made = moving.sham(image, tumour, random())
     changed = made != image
     assert changed.any() and not (changed & replaced(image, tumour)).any() and made[changed].max() < 245
