@@ -1,5 +1,7 @@
 """How much images count: one vote a picture, and epochs that are balanced over sources and classes."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -24,18 +26,19 @@ def test_cells_are_seen_by_a_power_of_their_size(balance, wanted):
     assert [part.sum() for part in np.split(drawn, [90, 99])] == pytest.approx(list(wanted))
 
 
-def test_copies_share_the_vote_of_their_picture_and_lengthen_no_epoch():
-    once, thrice = (counting.draws(rows(*MANY_AND_FEW, copies=copies), 0.5) for copies in (1, 3))
-    assert thrice.sum() == pytest.approx(100) and thrice[::3] * 3 == pytest.approx(once)
+def test_copies_weigh_less_than_pictures_of_their_own_and_more_than_one():
+    few, many = rows(("glioma", "a", 2)), rows(("glioma", "a", 1), copies=9)
+    drawn = counting.draws([*few, *(replace(row, picture=9) for row in many)], 0.0)
+    assert drawn.tolist() == pytest.approx([1, 1] + [1 / 3] * 9)
 
 
 def test_a_copy_in_another_source_leaves_both_as_visible():
     of_b = [Row("", "glioma", 0, "", "", picture, "", "b") for picture in (0, 9)]  # the first is one of a's as well
     drawn = counting.draws([*rows(("glioma", "a", 3)), *of_b], 1.0)
-    assert drawn[:3].sum() == pytest.approx(drawn[3:].sum()) and drawn.sum() == pytest.approx(4)
+    assert drawn[:3].sum() == pytest.approx(drawn[3:].sum()) and drawn.sum() == pytest.approx(3 + 2**0.5)
 
 
 def test_a_balance_of_0_changes_nothing():
     images = dataset.Images(np.zeros((3, 4, 4, 1), np.uint8), np.zeros(3, int))
     assert counting.balanced(images, rows(("glioma", "a", 3)), 0.0) is images and images.an_epoch == 3
-    assert counting.balanced(images, rows(("glioma", "a", 1), copies=3), 0.5).an_epoch == 1
+    assert counting.balanced(images, rows(("glioma", "a", 1), copies=9), 0.5).an_epoch == 3

@@ -1,4 +1,4 @@
-"""How much each image counts: copies of one picture have one vote together, in scores and in what training draws."""
+"""How much each image counts: copies of one picture have one vote together in scores, and are drawn less in training."""
 
 from dataclasses import replace
 
@@ -21,18 +21,19 @@ def votes(rows: list[dataset.Row]) -> np.ndarray:
 def draws(rows: list[dataset.Row], balance: float) -> np.ndarray:
     """Return how often an epoch is expected to draw each image when sources and classes are balanced: float [n].
 
-    An image's share is its vote times n ** -balance, for n pictures of its label from its origin. So such a cell is
-    seen n ** (1 - balance) times: 0.5 is square-root sampling (Mahajan et al. 2018, arXiv:1805.00932, between their
-    "natural" and "uniform"), 1 shows all cells equally often.
+    A picture of c images weighs c ** 0.5 and not 1, since likeness chains slices of one head that are alike but not the
+    same: of the public set's tumour-free training images 870 came to 46 pictures. Of a label from an origin with a
+    total weight of n, all are seen n ** (1 - balance) times: 0.5 is square-root sampling (Mahajan et al. 2018,
+    arXiv:1805.00932, between their "natural" and "uniform"), 1 shows all such cells equally often.
 
     Args:
         rows: of the training split.
         balance: train.balance, in [0, 1].
 
     Returns:
-        numbers above 0; their sum is the number of different pictures.
+        numbers above 0; their sum is the total weight.
     """
-    own = votes(rows)
+    own = votes(rows) ** 0.5
     cells = np.unique([f"{row.label} {row.origin}" for row in rows], return_inverse=True)[1]
     shares = own * np.bincount(cells, own)[cells] ** -balance
     return shares / shares.sum() * own.sum()

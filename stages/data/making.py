@@ -1,9 +1,10 @@
 """Further training images, made by moving tumours between slices of the training split, see `moving`.
 
-Each picture of that split, be there one copy of it or several, gives two images: with a tumour whose box is known, the
-slice without it and a sham; without a tumour, the slice with a tumour of another training slice and a sham. They belong
-to the group, patient and origin of the slice that they were made of, and its split: nothing crosses one. A sham shows
-the picture that it was made of, so these share one vote; the others are pictures of their own.
+Of each picture of that split so many images are used as the square root of how many there are of it, as in
+counting.draws. Each gives two: with a tumour whose box is known, the slice without it and a sham; without a tumour, the
+slice with a tumour of another training slice and a sham. They belong to the group, patient and origin of the slice that
+they were made of, and its split: nothing crosses one. A sham shows the picture that it was made of; the others are
+pictures of their own.
 """
 
 from collections import Counter
@@ -85,8 +86,8 @@ def plan(rows: list[dataset.Row], around: np.ndarray, folder: Path,
         seed: prepare.seed; with an image's digest it decides what is made of it.
     """
     known = {row: tuple(box.tolist()) for row, box, has in zip(rows, around, boxes.has(around), strict=True) if has}
-    tumours = one_a_picture([row for row in known if row.label != contract.HEALTHY])
-    healthy = one_a_picture([row for row in rows if row.label == contract.HEALTHY])
+    tumours = some_a_picture([row for row in known if row.label != contract.HEALTHY])
+    healthy = some_a_picture([row for row in rows if row.label == contract.HEALTHY])
     donors: dict[str, list[moving.Tumour]] = {}
     for row in (row for row in tumours if row.label != spelling.TUMOUR):
         donors.setdefault(row.label, []).append(moving.Tumour(folder / row.path, known[row], row.label))
@@ -97,12 +98,14 @@ def plan(rows: list[dataset.Row], around: np.ndarray, folder: Path,
                               entropy(row, seed, moving.KINDS.index(kind)))) for row, kind in kinds]
 
 
-def one_a_picture(rows: list[dataset.Row]) -> list[dataset.Row]:
-    """Return of each picture the copy whose digest comes first, in the order of the rows."""
-    chosen: dict[int, dataset.Row] = {}
+def some_a_picture(rows: list[dataset.Row]) -> list[dataset.Row]:
+    """Return of c images of a picture round(c ** 0.5), those whose digests come first, in the order of the rows."""
+    found: dict[int, list[dataset.Row]] = {}
     for row, picture in zip(rows, counting.pictures(rows).tolist(), strict=True):
-        chosen[picture] = min(chosen.get(picture, row), row, key=lambda one: one.digest)
-    return list(chosen.values())
+        found.setdefault(picture, []).append(row)
+    first = [sorted(copies, key=lambda one: one.digest)[: round(len(copies) ** 0.5)] for copies in found.values()]
+    chosen = {row.digest for some in first for row in some}
+    return [row for row in rows if row.digest in chosen]
 
 
 def drawn(donors: dict[str, list[moving.Tumour]], row: dataset.Row, seed: int) -> tuple[moving.Tumour, ...]:
