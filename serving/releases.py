@@ -5,7 +5,7 @@
     python -m serving.releases list --store releases
 
 A store is a folder with one complete repository for each release, and the link `current` to the one that serves. A
-release is copied, compared with its digests and served by a Triton of its own, whose answers to the golden images must
+release is copied, compared with its manifest and served by a Triton of its own, whose answers to the golden images must
 be those of the export, before it gets its name; the link is replaced in one step. Killed at any moment, a publisher
 leaves a store whose `current` is complete.
 
@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from core import contract, files, triton_config
+from core import contract, files, manifest, triton_config
 from serving import snapshot
 from serving.errors import ServingError
 from serving.server import Server
@@ -97,6 +97,7 @@ def add_older(copy: Path, store: Path, count: int) -> None:
     known = [name for name in names(store) if name <= current(store).name] if is_store(store) else []
     older = known[-count:][::-1] if count else []
     for release in older:
+        snapshot.require_manifest(store / release, store / release)
         own = {model.name for model in snapshot.read(store / release) if contract.RELEASE not in model.name}
         for name in own:
             folder = copy / f"{name}{contract.RELEASE}{release}"
@@ -136,8 +137,7 @@ def publish(repository: Path, store: Path, keep: int = KEEP, older: int = 0) -> 
         copy = store / SCRATCH / "model_repository"
         snapshot.copy(repository, copy)
         add_older(copy, store, older)
-        snapshot.require_complete(copy)
-        snapshot.require_digests(copy)
+        manifest.write(copy)
         with Server(copy, work=store / ".trial"):
             pass  # it has started, so every golden answer was right
         table = "".join(f"{path.relative_to(copy)} {files.digest(path)}\n" for path in sorted(copy.rglob("*"))

@@ -2,20 +2,20 @@
 
     python -m stages.export          (or: dvc repro export)
 
-Each new version is written outside model_repository/, loaded again without Keras and compared with the trained
-network, and only then renamed into place: when anything fails, what was served before is untouched. A minute or two.
+A new repository is written outside model_repository/, each network in it loaded again without Keras and compared with
+the trained one, a manifest of all files added (core/manifest.py), and only then is it renamed into place as a whole:
+when anything fails, what was served before is untouched. A minute or two.
 
 How fast the networks are served (stages/triton/quantization.py) is written to reports/export/metrics.json.
 """
 
 import json
-from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from core import contract, files
+from core import contract, files, manifest
 from imaging import golden
 from stages.common import command
 from stages.common.params import Params
@@ -40,7 +40,7 @@ def titles() -> dict[str, dict[str, str]]:
 
 def write_preprocess(new: Path, params: Params) -> config.triton.ModelConfig:
     """Write and check a new version of preprocessing in a folder, and return its Triton configuration."""
-    new.mkdir()
+    new.mkdir(parents=True)
     size, most = params.prepare.image_size, params.export.max_batch_size
     saved_model.save_preprocess(size, new / contract.SAVED_MODEL)
     encoded = [(dataset.FOLDER / row.path).read_bytes() for row in dataset.read_manifest("test")[:most]]
@@ -66,7 +66,7 @@ def write_network(name: str, new: Path, params: Params, decisions: dict[str, dic
     Returns:
         the Triton configurations of the network and of the classifiers that call it, and how it is served.
     """
-    new.mkdir()
+    new.mkdir(parents=True)
     saved, size, most = new / contract.SAVED_MODEL, params.prepare.image_size, params.export.max_batch_size
     if name in NETWORKS:
         computed = saved_model.save_network(NETWORKS[name].load(), size, saved, decisions[name])
@@ -109,21 +109,20 @@ def thresholds(decision: dict, lowest: float) -> dict[str, str]:
 
 
 def main(params: Params) -> None:
-    """Write and check all versions, then put them into model_repository/ together with their configurations."""
+    """Write and check everything that is served, then replace model_repository/ by it in one step."""
     decisions = json.loads(reports.DECISIONS.read_text())
     splits = {name: dataset.load(name, params.prepare.image_size) for name in ("train", "validation", "test")}
     votes = counting.votes(dataset.read_manifest("validation"))
     records, names = {}, (*NETWORKS, contract.ENSEMBLE)
-    with ExitStack() as publish:
-        # The folders are renamed into place when the block ends: only after every model has passed.
-        new = {name: publish.enter_context(files.replacing(REPOSITORY / name / contract.VERSION, Path(".export")))
-               for name in (contract.PREPROCESS, *names)}
-        configs = [write_preprocess(new[contract.PREPROCESS], params)]
+    # Renamed into place when the block ends, as a whole: only after every model has passed.
+    with files.replacing(REPOSITORY, Path(".export")) as new:
+        configs = [write_preprocess(new / contract.PREPROCESS / contract.VERSION, params)]
         for name in names:
-            found, records[name] = write_network(name, new[name], params, decisions, splits, votes)
+            found, records[name] = write_network(name, new / name / contract.VERSION, params, decisions, splits, votes)
             configs += found
-    for one in configs:
-        config.write(REPOSITORY, one)
+        for one in configs:
+            config.write(new, one)
+        manifest.write(new)
     files.write_json(METRICS, records)
     print(f"Written: {REPOSITORY}/ with {', '.join(one.name for one in configs)}.")
 

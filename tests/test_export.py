@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 import yaml
 
-from core import contract, files, triton_config
+from core import contract, files, manifest, triton_config
 from imaging import golden
 from stages import export, prepare
 from stages.common import command
@@ -108,7 +108,8 @@ def parameters(folder, name: str) -> dict[str, str]:
 def test_the_repository_holds_what_the_classifiers_need(workplace):
     chains = [*map(contract.classifier, SERVED), *map(contract.explain, NETWORKS)]
     names = sorted(path.name for path in (workplace / export.REPOSITORY).iterdir())
-    assert names == sorted([contract.PREPROCESS, *SERVED, *chains])
+    assert names == sorted([contract.PREPROCESS, *SERVED, *chains, manifest.FILE])
+    assert manifest.differences(workplace / export.REPOSITORY) == []
     hidden = {str(path.relative_to(workplace / export.REPOSITORY))
               for path in (workplace / export.REPOSITORY).rglob("*") if path.name.startswith(".")}
     assert hidden == {f"{name}/1/.gitkeep" for name in chains}  # without a file DVC would lose the folder
@@ -260,11 +261,14 @@ def test_a_full_disk_is_one_message_and_leaves_the_previous_version(copy):
     assert contents(copy / export.REPOSITORY) == before
 
 
-def test_exporting_again_replaces_the_version(copy, tiny):
+def test_exporting_again_replaces_the_repository_with_what_is_in_it_no_more(copy, tiny):
+    shutil.copytree(copy / export.REPOSITORY / "custom", copy / export.REPOSITORY / "retired")
     network(7).save(NETWORKS["custom"].model)
     before = (copy / export.REPOSITORY / "custom" / "1" / "provenance.json").read_text()
     export.main(tiny)
     assert (copy / export.REPOSITORY / "custom" / "1" / "provenance.json").read_text() != before
+    assert not (copy / export.REPOSITORY / "retired").exists()
+    assert manifest.differences(copy / export.REPOSITORY) == []
 
 
 def test_tensorflow_2_17_of_the_stock_image_gives_the_same_answers(workplace, monkeypatch):

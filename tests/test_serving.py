@@ -1,21 +1,27 @@
 """What serving decides before and around a running Triton."""
 
+import contextlib
 import hashlib
 import importlib.util
+import itertools
 import json
 import os
+import re
+import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 import types
 from pathlib import Path
 
 import pytest
 
-from core import processor, triton_config
+from core import files, manifest, processor, triton_config
 from serving import __main__ as command
 from serving import discovery, releases, server, snapshot
+from serving import manifest as manifest_command
 from serving.errors import ServingError
 from serving.started import end, started
 
@@ -39,6 +45,7 @@ def repository(tmp_path):
     digest = hashlib.sha256(b"graph").hexdigest()
     table = {"files": {"model.savedmodel/saved_model.pb": digest}}
     (root / "custom" / "1" / "provenance.json").write_text(json.dumps(table))
+    manifest.write(root)
     return root
 
 
@@ -118,8 +125,71 @@ def test_no_repository_at_all(tmp_path):
 
 def test_a_changed_file_is_refused(repository, tmp_path):
     (repository / "custom/1/model.savedmodel/saved_model.pb").write_bytes(b"grapf")
-    with pytest.raises(ServingError, match=r"SHA-256.*dvc repro --force"):
+    with pytest.raises(ServingError, match=r"saved_model.pb \(changed\).*dvc repro --force"):
         snapshot.take(repository, tmp_path / "copy")
+
+
+def rewritten(path: Path, old: str, new: str) -> None:
+    path.write_text(path.read_text().replace(old, new))
+
+
+CHANGES = {  # what the manifest does not say -> what is done
+    "config.pbtxt (changed)": lambda root: rewritten(root / "custom/config.pbtxt", "custom", "custom "),
+    "labels.txt (changed)": lambda root: rewritten(root / "custom/labels.txt", "a", "b"),
+    "classify_custom/1/new.py (not in it)": lambda root: (root / "classify_custom/1/new.py").touch(),
+    "notes/text (not in it)": lambda root: [(root / "notes").mkdir(), (root / "notes/text").touch()],
+    "provenance.json (missing)": lambda root: (root / "custom/1/provenance.json").unlink(),
+    "Received: none. Export it again": lambda root: (root / manifest.FILE).unlink(),
+    "cannot be read": lambda root: (root / manifest.FILE).write_text('{"files": {}}'),
+}
+
+
+@pytest.mark.parametrize("message", CHANGES)
+def test_what_is_served_is_exactly_what_was_exported(repository, tmp_path, message):
+    CHANGES[message](repository)
+    with pytest.raises(ServingError, match=re.escape(message)):
+        snapshot.take(repository, tmp_path / "copy")
+    with pytest.raises(ServingError, match=re.escape(message)):
+        releases.publish(repository, tmp_path / "releases")
+
+
+def test_a_repository_without_a_manifest_gets_one_on_request_if_its_networks_are_the_exported_ones(
+        repository, tmp_path, capsys):
+    (repository / manifest.FILE).unlink()
+    saved = repository / "custom/1/model.savedmodel/saved_model.pb"
+    saved.write_bytes(b"grapf")
+    assert manifest_command.main([str(repository)]) == 1 and "SHA-256" in capsys.readouterr().err
+    saved.write_bytes(b"graph")
+    assert manifest_command.main([str(repository)]) == 0
+    assert snapshot.take(repository, tmp_path / "copy")
+
+
+def test_a_copy_made_while_exports_replace_the_repository_is_whole_or_refused(repository, tmp_path):
+    ended, copies = threading.Event(), [tmp_path / str(number) for number in range(20)]
+    parts = ("custom/labels.txt", "classify_custom/config.pbtxt")
+
+    def export(number: int) -> None:
+        with files.replacing(repository, tmp_path / "scratch") as new:
+            shutil.copytree(repository, new)
+            for part in parts:
+                (new / part).write_text(f"{CHAIN}# {number}\n")
+            manifest.write(new)
+
+    def export_on() -> None:
+        for number in itertools.count(1):
+            if ended.is_set():
+                return
+            export(number)
+
+    export(0)
+    exporting = threading.Thread(target=export_on)
+    exporting.start()
+    for copy in copies:
+        with contextlib.suppress(ServingError):
+            snapshot.take(repository, copy)
+            assert (copy / parts[0]).read_text() == (copy / parts[1]).read_text()
+    ended.set()
+    exporting.join()
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", '{"files": 3}'])
@@ -320,6 +390,7 @@ def test_a_precision_that_the_processor_lacks_becomes_float32(repository, tmp_pa
     for name in ("custom", "classify_custom"):
         path = repository / name / "config.pbtxt"
         path.write_text(path.read_text() + PRECISION)
+    manifest.write(repository)
     snapshot.take(repository, tmp_path / "copy")
     printed = capsys.readouterr().err
     for name in ("custom", "classify_custom"):

@@ -16,7 +16,7 @@ from tritonclient.http import InferenceServerClient, InferInput
 
 import client
 from client import __main__ as command
-from core import contract, triton_config
+from core import contract, manifest, triton_config
 from imaging import decode
 from serving.errors import ServingError
 from serving.server import SHARED_MEMORY, Server
@@ -320,6 +320,7 @@ BROKEN = [(rename_output, "Expected custom/config.pbtxt to name"), (swap_labels,
 @pytest.mark.parametrize(("change", "message"), BROKEN)
 def test_a_repository_that_would_answer_wrongly_is_not_served(copy, change, message):
     change(copy)
+    manifest.write(copy)
     server = Server(copy)
     with pytest.raises(ServingError) as caught:
         server.start()
