@@ -17,7 +17,7 @@ from client import ClientError, DeadlineExceeded, ServerBroken, ServerError
 from core import files
 from serving import releases
 from serving.errors import ServingError
-from serving.server import POLL, Server
+from serving.server import POLL, Server, private
 from serving.started import end
 
 CHECK_EVERY = 5.0
@@ -111,7 +111,8 @@ class Keeper:
     """
 
     def __init__(self, server: Server, store: Path | None, check_every: float):
-        self.server, self.state = server, server.work / f"{os.getpid()}-state.json"
+        self.server, self._own = server, private(server.work)
+        self.state = self._own.path / "state.json"
         self._store, self._check_every = store, check_every
         self._first = server
         self._release = self._refused = server.repository.resolve()
@@ -123,7 +124,7 @@ class Keeper:
     def environment(self) -> dict[str, str]:
         """Return what a command must know: where Triton is, what it serves, and the file that says when it changes."""
         return {"TRITON_URL": self.server.url, "MODEL_REPOSITORY": str(self.server.copy),
-                "TRITON_STATE": str(self.state.resolve())}
+                "TRITON_STATE": str(self.state)}
 
     def look(self) -> bool:
         """Do what is due now; return whether there is a server that may go on.
@@ -146,7 +147,7 @@ class Keeper:
             old.stop()
         if self.server is not self._first:
             self.server.stop()
-        self.state.unlink(missing_ok=True)
+        self._own.remove()
 
     def _watch(self) -> None:
         self._canary = Canary(self.server, self._check_every)

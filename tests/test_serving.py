@@ -8,6 +8,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -24,6 +25,7 @@ from serving import discovery, releases, server, snapshot
 from serving import manifest as manifest_command
 from serving.errors import ServingError
 from serving.started import end, started
+from tests.conftest import PROJECT
 
 NETWORK = 'name: "custom"\nbackend: "tensorflow"\noutput [{ name: "p" label_filename: "labels.txt" }]\n'
 CHAIN = 'name: "classify_custom"\nplatform: "ensemble"\nensemble_scheduling { step [{ model_name: "custom" }] }\n'
@@ -270,15 +272,37 @@ def test_everything_listens_on_loopback_only(tmp_path):
     assert "--http-address=127.0.0.1" in line and "--allow-grpc=false" in line and "--allow-metrics=false" in line
 
 
-def test_remains_of_a_dead_run_are_swept_and_those_of_a_living_stay(tmp_path):
-    dead = subprocess.Popen(["true"])
-    dead.wait()
-    for pid in (dead.pid, os.getpid()):
-        (tmp_path / f"{pid}-abc" / "model_repository").mkdir(parents=True)
-    region = server.SHARED_MEMORY / f"{dead.pid}-abc-test"
-    region.touch()
+HOLDS = """
+import sys; from pathlib import Path; from core import files; from serving import server
+own = server.private(Path(sys.argv[1]))
+folder = own.path
+(folder / "model_repository").mkdir()
+files.write_text(folder / "state.json", "{}")
+with files.replacing(Path(sys.argv[1]) / "report") as new:
+    new.write_text("half")
+    print(folder.name, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_only_remains_of_ended_processes_are_swept_and_a_namespace_of_its_own_is_no_end(tmp_path):
+    held, names = [], []
+    for inside in ([], ["unshare", "--user", "--map-root-user", "--pid", "--fork"]):  # the second one as in a container
+        held.append(subprocess.Popen([*inside, sys.executable, "-c", HOLDS, tmp_path], cwd=PROJECT, text=True,
+                                     stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True))
+        names.append(held[-1].stdout.readline().strip())
+    for name in names:
+        (server.SHARED_MEMORY / f"{name}-test").touch()
+    before = sorted(tmp_path.rglob("*"))
     server.sweep(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [f"{os.getpid()}-abc"] and not region.exists()
+    files.sweep(tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before and len(list(tmp_path.glob("run-*/state.json"))) == 2
+    for process in held:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    server.sweep(tmp_path)
+    files.sweep(tmp_path)
+    assert not list(tmp_path.iterdir()) and not list(server.SHARED_MEMORY.glob(f"{names[0]}*"))
 
 
 def test_a_command_that_ignores_term_is_killed_with_its_children():
