@@ -6,16 +6,17 @@ import re
 import secrets
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 
-from client import Classifier, ClientError
+from client import Classifier, ClientError, ServerError
 from core import contract, files
 from serving import discovery, snapshot
-from serving.errors import ServingError
+from serving.errors import Rejected, ServingError
 from serving.started import kill_group
 
 HOST = "127.0.0.1"
@@ -65,6 +66,7 @@ class Server:
         self.start_timeout = start_timeout
         self.networks: list[str] = []
         self._cancelled = cancelled
+        self._given_up = threading.Event()
         self._is_successor = False
         self._log_start = 0
         self._own: files.Private | None = None
@@ -104,8 +106,9 @@ class Server:
         """Copy and verify the repository, start Triton on the copy, and wait until every network answers rightly.
 
         Raises:
-            ServingError: no Triton, an incomplete or altered repository, a taken port, a model that does not load, no
-                right answer in time. Nothing is left over then.
+            Rejected: the repository is incomplete or altered, or its networks give wrong answers.
+            ServingError: no Triton, a taken port, a model that does not load, no answer in time.
+            Nothing is left over then.
         """
         installation = discovery.find()
         snapshot.require_complete(self.repository)
@@ -117,7 +120,7 @@ class Server:
             models = {model.name for model in snapshot.take(self.repository, self.copy)}
             self.networks = sorted(filter(None, map(contract.model, models)))
             if not self.networks:
-                raise ServingError(f"Expected a classifier, {contract.classifier('<network>')}. "
+                raise Rejected(f"Expected a classifier, {contract.classifier('<network>')}. "
                                    f"Received: {', '.join(sorted(models))}.")
             discovery.lay_out_backends(installation, self._private / "backends")
             if not discovery.is_native(installation):
@@ -159,6 +162,10 @@ class Server:
             return False
         pid = self._process.pid
         return all(parent(stub) == pid for stub in self._stubs)
+
+    def cancel(self) -> None:
+        """Let a start() or restart() that runs in another thread give up soon."""
+        self._given_up.set()
 
     def successor(self, repository: Path) -> "Server":
         """Return a server for another repository on a free port, with the same settings otherwise; not started."""
@@ -220,7 +227,8 @@ class Server:
             self.check(timeout=max(5.0, deadline - time.monotonic()), most=None)
         except ClientError as error:
             message = f"Expected right answers to the golden images. Received: {error} {error.detail}"
-            raise ServingError(message, self.log_excerpt()) from error
+            kind = Rejected if isinstance(error, ServerError) else ServingError
+            raise kind(message, self.log_excerpt()) from error
 
     def _models_ready(self, classifier: Classifier) -> bool:
         try:
@@ -231,7 +239,7 @@ class Server:
 
     def _require_progress(self, process: subprocess.Popen[bytes], deadline: float) -> None:
         """Raise if waiting longer is useless."""
-        if self._cancelled():
+        if self._cancelled() or self._given_up.is_set():
             raise ServingError("Stopped before the server was ready.")
         if (code := process.poll()) is not None:
             raise ServingError(f"Expected Triton to load every model. Received: exit code {code}.", self.log_excerpt())

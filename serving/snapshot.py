@@ -14,7 +14,7 @@ from pathlib import Path
 
 from core import contract, manifest, processor, triton_config
 from core.files import digest
-from serving.errors import ServingError
+from serving.errors import Rejected, ServingError
 
 REPAIR = "Run: dvc repro"
 NEEDS = {"bfloat16": processor.BFLOAT16, "int8": processor.INT8}
@@ -40,11 +40,11 @@ def read(repository: Path) -> list[Model]:
     """
     paths = triton_config.paths(repository)
     if not paths:
-        raise ServingError(f"Expected a model repository with <model>/config.pbtxt. Received: {repository}. {REPAIR}")
+        raise Rejected(f"Expected a model repository with <model>/config.pbtxt. Received: {repository}. {REPAIR}")
     try:
         configs = [(path.parent.name, triton_config.read(path)) for path in paths]
     except triton_config.ConfigError as error:
-        raise ServingError(f"{error} {REPAIR}") from None
+        raise Rejected(f"{error} {REPAIR}") from None
     return [Model(name, triton_config.steps(config), triton_config.labels(config)) for name, config in configs]
 
 
@@ -59,7 +59,7 @@ def require_complete(repository: Path) -> list[Model]:
     problems = [problem for model in models for problem in _missing(repository, model, names)]
     if problems:
         missing = "; ".join(problems)
-        raise ServingError(f"Expected a complete model repository in {repository}. Missing: {missing}. {REPAIR}")
+        raise Rejected(f"Expected a complete model repository in {repository}. Missing: {missing}. {REPAIR}")
     return models
 
 
@@ -97,7 +97,7 @@ def require_digests(repository: Path) -> None:
             actual = digest(path) if path.is_file() else "no such file"
             if actual != expected:
                 where = path.relative_to(repository)
-                raise ServingError(f"Expected {where} with SHA-256 {expected}. Received: {actual}. {REPAIR} --force")
+                raise Rejected(f"Expected {where} with SHA-256 {expected}. Received: {actual}. {REPAIR} --force")
 
 
 def fit_precision(repository: Path) -> None:
@@ -136,7 +136,7 @@ def _table(provenance: Path) -> dict[str, str]:
         return dict(content.get("files", {}))
     except (ValueError, AttributeError, TypeError) as error:
         where = "/".join(provenance.parts[-3:])
-        raise ServingError(f"Expected a JSON object in {where}. Received: {error}. {REPAIR} --force") from None
+        raise Rejected(f"Expected a JSON object in {where}. Received: {error}. {REPAIR} --force") from None
 
 
 def require_manifest(repository: Path, source: Path) -> None:
@@ -151,12 +151,12 @@ def require_manifest(repository: Path, source: Path) -> None:
     try:
         found = manifest.differences(repository)
     except manifest.ManifestError as error:
-        raise ServingError(f"Expected a {manifest.FILE} in {source}. Received: {error}. Export it again; or, if "
+        raise Rejected(f"Expected a {manifest.FILE} in {source}. Received: {error}. Export it again; or, if "
                            "an older version of this project wrote it, run: python -m serving.manifest "
                            f"{source}") from None
     if found:
         listed = "; ".join(found[:MOST])
-        raise ServingError(f"Expected in {source} the files of its {manifest.FILE}. Received: {listed}. If an export "
+        raise Rejected(f"Expected in {source} the files of its {manifest.FILE}. Received: {listed}. If an export "
                            f"writes it now, try again later. {REPAIR} --force; or, if the change is yours: "
                            f"python -m serving.manifest {source}")
 

@@ -175,8 +175,46 @@ def test_only_so_many_releases_are_kept_and_never_one_publisher_too_many(reposit
     with pytest.raises(ServingError, match="one of the releases"):
         releases.rollback(store, names[0])
     assert releases.rollback(store) == names[1]
-    with pytest.raises(ServingError, match="a release before"):
+    with pytest.raises(ServingError, match="a release that was current before.*--to"):
         releases.rollback(store)
+
+
+def test_rollback_goes_back_along_what_was_current_and_was_not_rejected(tmp_path, capsys):
+    store = tmp_path / "releases"
+    names = [f"{number}-name" for number in range(5)]
+    for name in names:
+        (store / name).mkdir(parents=True)
+    releases.point(store, names[0])  # by a version that wrote no log
+    releases.move(store, releases.PUBLISHED, names[1])
+    releases.move(store, releases.PUBLISHED, names[2])
+    assert releases.rollback(store) == names[1]
+    releases.move(store, releases.PUBLISHED, names[3])
+    releases.record(store, releases.SERVES, names[3])
+    assert releases.rollback(store) == names[1]  # not names[2], which was taken back
+    releases.move(store, releases.PUBLISHED, names[3])
+    releases.record(store, releases.REJECTED, names[3], reason="Expected right answers.\nReceived: wrong ones.")
+    releases.move(store, releases.PUBLISHED, names[4])
+    assert releases.main(["list", "--store", str(store)]) == releases.main(["log", "--store", str(store)]) == 0
+    printed = capsys.readouterr().out
+    assert f"  {names[3]} rejected: Expected right answers. Received" in printed and f"* {names[4]}\n" in printed
+    assert f"rolled back to {names[1]}" in printed
+    releases.delete_older(store, keep=3)
+    assert releases.names(store) == [names[1], names[3], names[4]]  # those on the way, though another one is newer
+    assert releases.rollback(store) == names[1]
+
+
+def test_what_happens_after_the_switch_is_no_failed_publication(tmp_path, monkeypatch, capsys):
+    store = tmp_path / "releases"
+    for name in ("1-name", "2-name"):
+        (store / name).mkdir(parents=True)
+    (store / releases.LOG).mkdir()  # cannot be written
+    monkeypatch.setattr(releases, "log", lambda _store: [])
+    monkeypatch.setattr(releases.shutil, "rmtree", lambda *_arguments: (store / "2-name/none").unlink())  # nor deleted
+    releases.move(store, releases.PUBLISHED, "2-name")
+    releases.delete_older(store, keep=1)
+    errors = capsys.readouterr().err
+    assert releases.current(store).name == "2-name"
+    assert "Release 1-name cannot be deleted" in errors and "cannot be written" in errors
 
 
 def test_a_mistake_is_one_line(tmp_path):
