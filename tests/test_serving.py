@@ -21,11 +21,14 @@ import pytest
 
 from core import files, manifest, processor, triton_config
 from serving import __main__ as command
-from serving import discovery, releases, server, snapshot
+from serving import discovery, releases, server, snapshot, supervisor
 from serving import manifest as manifest_command
 from serving.errors import ServingError
 from serving.started import end, started
 from tests.conftest import PROJECT
+from webapp.settings import Settings
+from webapp.uploads import BATCH_FILES
+from webapp.views import BATCH_CONCURRENCY
 
 NETWORK = 'name: "custom"\nbackend: "tensorflow"\noutput [{ name: "p" label_filename: "labels.txt" }]\n'
 CHAIN = 'name: "classify_custom"\nplatform: "ensemble"\nensemble_scheduling { step [{ model_name: "custom" }] }\n'
@@ -303,6 +306,19 @@ def test_only_remains_of_ended_processes_are_swept_and_a_namespace_of_its_own_is
     server.sweep(tmp_path)
     files.sweep(tmp_path)
     assert not list(tmp_path.iterdir()) and not list(server.SHARED_MEMORY.glob(f"{names[0]}*"))
+
+
+def test_the_canary_takes_whatever_it_meets_for_a_failure(monkeypatch):
+    monkeypatch.setattr(supervisor, "CHECK_AGAIN", 0.01)
+    watched = types.SimpleNamespace(check=lambda: int("what no client raises"))
+    canary = supervisor.Canary(watched, 0.01)
+    canary.start()
+    assert canary.sick.wait(10)
+
+
+def test_a_replaced_server_goes_on_for_as_long_as_a_batch_may_last():
+    rounds = -(-BATCH_FILES // BATCH_CONCURRENCY)
+    assert rounds * Settings.model_fields["CLASSIFY_TIMEOUT"].default < supervisor.DRAIN
 
 
 def test_a_command_that_ignores_term_is_killed_with_its_children():
