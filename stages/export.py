@@ -84,7 +84,7 @@ def write_network(name: str, new: Path, params: Params, decisions: dict[str, dic
     provenance.write(name, stage, params, new, decisions[name] | {"served": served.record})
     facts = {contract.DATA_SOURCE: dataset.read_report()["source"], **titles()[name], **tested(name),
              contract.GOLDEN: golden.to_text(np.array(computed(pixels)[0])), **served.golden,
-             **thresholds(decisions[name], served.review_threshold), **served.runtime}
+             **thresholds(decisions[name], served.thresholds), **served.runtime}
     configs = [config.model(name, saved, most, served.runtime), config.classifier(name, facts, most)]
     if map_shape := saved_model.map_shape(saved):
         configs.append(config.classifier(name, {}, most, map_shape))
@@ -97,15 +97,15 @@ def tested(name: str) -> dict[str, str]:
     return {contract.HOLDS_ON: json.dumps(sources.holding(found))} if found else {}
 
 
-def thresholds(decision: dict, lowest: float) -> dict[str, str]:
-    """Return the review thresholds for clients, none below `lowest`.
+def thresholds(decision: dict, lowest: dict[str, float]) -> dict[str, str]:
+    """Return the review thresholds for clients, none below the one of its name in `lowest`.
 
-    An int8 network has a threshold of its own, and its SavedModel may be served as well: the stricter of both keeps the
+    An int8 network has thresholds of its own, and its SavedModel may be served as well: the stricter of both keeps the
     promise of either.
     """
     found = {contract.REVIEW_THRESHOLD: decision["review_threshold"],
              contract.TTA_REVIEW_THRESHOLD: decision.get("tta_review_threshold")}
-    return {name: f"{max(value, lowest):.6f}" for name, value in found.items() if value is not None}
+    return {name: f"{max(value, lowest.get(name, 0.0)):.6f}" for name, value in found.items() if value is not None}
 
 
 def main(params: Params) -> None:

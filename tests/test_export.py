@@ -221,6 +221,12 @@ def test_the_threshold_of_averages_is_served_where_there_is_one(workplace):
     assert 0.9 <= float(parameters(workplace, "classify_resnet50")[contract.TTA_REVIEW_THRESHOLD]) <= 1
 
 
+def test_of_two_thresholds_the_stricter_is_served_for_averages_as_well():
+    own = {contract.REVIEW_THRESHOLD: 0.5, contract.TTA_REVIEW_THRESHOLD: 0.95}
+    found = export.thresholds(DECISIONS["resnet50"], own)
+    assert found == {contract.REVIEW_THRESHOLD: "1.000000", contract.TTA_REVIEW_THRESHOLD: "0.950000"}
+
+
 def test_provenance_travels_with_the_version(workplace):
     folder = workplace / export.REPOSITORY / "custom" / "1"
     facts = json.loads((folder / "provenance.json").read_text())
