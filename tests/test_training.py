@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from keras import layers
 
+from core import files
 from stages.common import command
 from stages.data import dataset
+from stages.networks import custom, transfer
 from stages.training import fit, optimizer, phases, run, state
 
 
@@ -108,6 +110,29 @@ def test_other_params_start_afresh_and_say_so(images, tiny, capsys):
     state.save_state(state.FOLDER / "train_test.npz", state.State("old params", phase=1))
     _, rows = train(images, tiny.train, key="new params")
     assert len(rows) == 6 and "starting from the first epoch" in capsys.readouterr().out
+
+
+def test_the_code_that_trains_a_network_is_told_from_other_code():
+    found = run.code(transfer.recipe)
+    assert {"stages/networks/transfer.py", "stages/networks/efficientnet_lite.py", "stages/layers/harmonise.py",
+            "stages/training/fit.py", "stages/data/augmentation.py", "core/files.py"} <= set(found)
+    assert not {"stages/networks/custom.py", "stages/networks/registry.py", "stages/evaluate.py"} & set(found)
+    assert run.code(custom.recipe) != found
+
+
+@pytest.mark.parametrize("change", ["code", "keras"])
+def test_a_training_with_other_code_or_libraries_is_not_continued(defaults, change, monkeypatch):
+    def key() -> str:
+        chosen = phases.Recipe(None, [], defaults.train)
+        return run.fingerprint(defaults, "train_custom", chosen, {}, "float32", custom.recipe)
+
+    before = key()
+    assert key() == before
+    if change == "code":
+        monkeypatch.setattr(files, "digest", lambda path: f"edited {path}")
+    else:
+        monkeypatch.setattr(keras, "__version__", "0")
+    assert key() != before
 
 
 def test_a_damaged_state_starts_afresh_and_says_so(images, tiny, capsys):
