@@ -78,14 +78,15 @@ def write_network(name: str, new: Path, params: Params, decisions: dict[str, dic
     pixels = np.stack([preprocess.decode(tf.constant(one), size).numpy() for one in golden.images()])
     served = quantization.served(new, splits, pixels, params.export, params.evaluate.accepted_error,
                                  votes)
-    print(f"{name}: served with {params.export.runtime} in {served.record['precision']}; the exported model answers "
+    print(f"{name}: served with {params.export.computes} in {served.record['precision']}; the exported model answers "
           f"within {worst:.1e} of the trained one.")
     stage = NETWORKS[name].stage if name in NETWORKS else None
     provenance.write(name, stage, params, new, decisions[name] | {"served": served.record})
     facts = {contract.DATA_SOURCE: dataset.read_report()["source"], **titles()[name], **tested(name),
              contract.GOLDEN: golden.to_text(np.array(computed(pixels)[0])), **served.golden,
              **thresholds(decisions[name], served.thresholds), **served.runtime}
-    configs = [config.model(name, saved, most, served.runtime), config.classifier(name, facts, most)]
+    configs = [config.model(name, saved, most, served.runtime, params.export.instance_kind),
+               config.classifier(name, facts, most)]
     if map_shape := saved_model.map_shape(saved):
         configs.append(config.classifier(name, {}, most, map_shape))
     return configs, served.record

@@ -189,6 +189,14 @@ def test_tensorflow_on_request_writes_nothing_for_openvino(copy, tiny):
     assert not parameters(copy, contract.PREPROCESS)
 
 
+def test_for_a_gpu_tensorflow_computes_the_networks_and_nothing_is_in_int8(copy, tiny):
+    export.main(replace(tiny, export=replace(tiny.export, precision="int8", instance_kind="gpu")))
+    kinds = {name: config(copy, name).instance_group[0] for name in (contract.PREPROCESS, *SERVED)}
+    assert {name for name, group in kinds.items() if group.kind == group.KIND_GPU} == set(SERVED)
+    assert parameters(copy, "custom") == {contract.RUNTIME: "tensorflow"}
+    assert contract.GOLDEN_INT8 not in parameters(copy, "classify_custom")
+
+
 def test_bytes_to_probabilities_without_keras(workplace, monkeypatch):
     monkeypatch.chdir(workplace)
     rows = dataset.read_manifest("test")[:3]

@@ -1,5 +1,7 @@
 """fit(): phases, callbacks, and an interrupted run that ends like an uninterrupted one."""
 
+import shutil
+import sys
 from dataclasses import replace
 
 import keras
@@ -11,7 +13,9 @@ from core import files
 from stages.common import command
 from stages.data import dataset
 from stages.networks import custom, transfer
+from stages.networks.registry import NETWORKS
 from stages.training import fit, optimizer, phases, run, state
+from tests.conftest import PROJECT
 
 
 @pytest.fixture(scope="module")
@@ -183,6 +187,15 @@ def test_ordinary_training_alone_when_switched_off(defaults):
 def test_an_image_too_small_for_five_halvings_is_refused(defaults):
     with pytest.raises(command.StageError, match="at least 64, 32 times train.input_pooling. Received: 48"):
         phases.check_size(48, defaults.train)
+
+
+def test_a_stage_before_whose_turn_it_is_names_the_file_that_is_missing(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["train_custom"])
+    shutil.copyfile(PROJECT / "params.yaml", tmp_path / "params.yaml")
+    with pytest.raises(SystemExit, match="Expected a file reports/prepare/data.json.*Run the stages before"):
+        run.main("train_custom", custom.recipe, "")
+    with pytest.raises(FileNotFoundError, match="custom.keras"):
+        NETWORKS["custom"].load()
 
 
 def test_history_is_csv_with_rounded_numbers():

@@ -71,12 +71,12 @@ def served(version: Path, splits: dict[str, dataset.Images], pixels: np.ndarray,
         version: the folder, with a SavedModel.
         splits: see measured().
         pixels: float32 [n, size, size, 3] in [0, 1], of the golden images.
-        params: runtime and precision.
+        params: runtime, precision and the kind of instances.
         accepted_error: see calibration.review_threshold.
         votes: see measured().
     """
-    runtime: dict[str, str] = {contract.RUNTIME: params.runtime}
-    if params.runtime != "openvino":
+    runtime: dict[str, str] = {contract.RUNTIME: params.computes}
+    if params.computes != "openvino":
         return Served({**runtime, "precision": "float32"}, runtime, {}, {})
     found, answers = measured(version / contract.SAVED_MODEL, splits, params.precision, accepted_error, votes), {}
     if found.precision == "int8":
