@@ -17,6 +17,7 @@ import time
 import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from core import files, manifest, processor, triton_config
@@ -396,6 +397,38 @@ def test_the_backend_refuses_numpy_2_only_where_it_breaks(backend, core, numpy, 
     else:
         with pytest.raises(Refusal, match="numpy<2"):
             backend.require_fitting_numpy(numpy, core)
+
+
+class Asked:
+    """A request of Triton's, which may no longer want its answer."""
+
+    def __init__(self, pixels, wants=True):
+        self.pixels, self.wants, self.answers = pixels, wants, []
+
+    def requested_output_names(self):
+        return ["out"]
+
+    def get_response_sender(self):
+        return self
+
+    def send(self, response, flags):
+        if not self.wants:
+            raise RuntimeError("cancelled")
+        self.answers.append(response)
+
+
+@pytest.mark.parametrize("shapes", [[(1, 2), (1, 2), (1, 2)], [(1, 2), (1, 3), (1, 2)]])
+def test_of_a_batch_every_request_is_answered_though_one_is_not_wanted_or_does_not_fit(backend, shapes):
+    backend.pb_utils.__dict__.update(
+        TRITONSERVER_RESPONSE_COMPLETE_FINAL=1, Logger=types.SimpleNamespace(log_error=print),
+        Tensor=lambda name, array: array, InferenceResponse=lambda tensors: tensors)
+    model = object.__new__(backend.TritonPythonModel)
+    model.name, model.inputs, model.outputs = "custom", ["in"], ["out"]
+    model.compute = lambda feed, wanted: {"out": feed["in"] + 1}
+    requests = [Asked(np.full(shape, number), wants=number != 0) for number, shape in enumerate(shapes)]
+    model._answer_together([backend.Waiting(one, {"in": one.pixels}, {"out"}, time.monotonic() + 60)
+                            for one in requests])
+    assert [[(answer[0] == one.pixels + 1).all() for answer in one.answers] for one in requests] == [[], [True], [True]]
 
 
 @pytest.mark.parametrize(("cores", "stubs", "threads"), [(2, 3, 1), (8, 3, 2), (8, 1, 8)])
