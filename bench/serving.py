@@ -32,7 +32,7 @@ import numpy as np
 import psutil
 from PIL import Image
 
-from core import contract, files, processor
+from core import contract, files, manifest, processor
 from serving.errors import ServingError
 from serving.started import started
 
@@ -165,6 +165,7 @@ def write_repository(repository: Path, precision: str, networks: dict[str, Path]
             ov.save_model(int8[network], version / quantization.INT8, compress_to_fp16=False)
         finish(network, runtime)
         config.write(repository, config.classifier(network, runtime, 8))
+    manifest.write(repository)
 
 
 def jpeg(png: bytes, quality: int) -> bytes:

@@ -1,5 +1,9 @@
 """Files and folders that are either whole or absent: written under a temporary name, then renamed."""
 
+import contextlib
+import ctypes
+import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -7,25 +11,85 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 WRITING = ".writing-"
+LOCK = ".lock"
+PREVIOUS = ".previous"
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
+
+
+@dataclass(frozen=True)
+class Private:
+    """A folder of one process, which holds a lock in it for as long as it lives.
+
+    A process id says nothing to other containers and hosts that share the parent folder; a lock does.
+    """
+
+    path: Path
+    lock: IO[bytes]
+
+    def remove(self) -> None:
+        """Delete the folder: the lock last, so that nobody else takes what is left."""
+        for part in self.path.iterdir() if self.path.exists() else ():
+            if part.is_dir() and not part.is_symlink():
+                shutil.rmtree(part, ignore_errors=True)
+            elif part.name != LOCK:
+                part.unlink(missing_ok=True)
+        self.lock.close()
+        shutil.rmtree(self.path, ignore_errors=True)
+
+
+def private(parent: Path, prefix: str) -> Private:
+    """Make a folder of a new name, and lock it.
+
+    Args:
+        parent: exists. prefix: of the name, by which abandoned() finds it.
+
+    Raises:
+        OSError: when the disk is full or the parent is not writable.
+    """
+    folder = Path(tempfile.mkdtemp(prefix=prefix, dir=parent))
+    made = folder / f"{LOCK}.new"
+    lock = made.open("wb")
+    with contextlib.suppress(OSError):  # a file system without locks: then nobody can take it for abandoned either
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        made.rename(folder / LOCK)  # only now, as what is not locked yet looks abandoned
+    return Private(folder, lock)
+
+
+def abandoned(parent: Path, prefix: str) -> Iterator[Private]:
+    """Yield the private folders of ended processes, on whatever machine; locked, so that one alone gets each."""
+    for path in parent.glob(f"{prefix}*/{LOCK}"):
+        try:
+            lock = path.open("rb+")
+        except OSError:
+            continue  # somebody has just removed it
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            lock.close()
+        else:
+            yield Private(path.parent, lock)
 
 
 def sweep(folder: Path) -> None:
-    """Delete what killed processes were writing in a folder; its name says which process that was."""
-    for left in folder.glob(f"{WRITING}*-*"):
-        if not Path("/proc", left.name.removeprefix(WRITING).split("-")[0]).exists():
-            shutil.rmtree(left, ignore_errors=True)
+    """Delete what killed processes were writing in a folder; but for a version that one of them was replacing."""
+    for left in abandoned(folder, WRITING):
+        if (left.path / PREVIOUS).exists():
+            left.lock.close()
+        else:
+            left.remove()
 
 
 @contextmanager
 def replacing(path: Path, scratch: Path | None = None) -> Iterator[Path]:
     """Give a temporary path on the same file system; when the block ends well, rename it to `path`.
 
-    The block writes a file or a folder there. A previous file or folder of that name is replaced; when the block
-    raises, it stays as it was and nothing is left of the new one.
+    The block writes a file or a folder there. A previous file or folder of that name is replaced in one step; when the
+    block raises, it stays as it was and nothing is left of the new one.
 
     Args:
         path: the final name; missing parent folders are made.
@@ -38,15 +102,35 @@ def replacing(path: Path, scratch: Path | None = None) -> Iterator[Path]:
     for folder in (parent, path.parent):
         folder.mkdir(parents=True, exist_ok=True)
     sweep(parent)
-    workplace = Path(tempfile.mkdtemp(prefix=f"{WRITING}{os.getpid()}-", dir=parent))
+    workplace = private(parent, WRITING)
     try:
-        new = workplace / path.name
+        new = workplace.path / path.name
         yield new
-        if new.is_dir() and path.exists():
-            path.rename(workplace / "previous")
-        new.replace(path)
+        if not (new.is_dir() and path.exists() and exchanged(new, path)):
+            if new.is_dir() and path.exists():
+                path.rename(workplace.path / PREVIOUS)
+            new.replace(path)
     finally:
-        shutil.rmtree(workplace, ignore_errors=True)
+        workplace.remove()
+
+
+def exchanged(one: Path, other: Path) -> bool:
+    """Let two paths change places in one step: whenever a process is killed, each is there.
+
+    Returns:
+        False if the system or the file system cannot (NFS, for one).
+
+    Raises:
+        OSError: for another reason.
+    """
+    rename = getattr(ctypes.CDLL(None, use_errno=True), "renameat2", None)
+    if rename is None:
+        return False
+    if rename(AT_FDCWD, os.fsencode(one), AT_FDCWD, os.fsencode(other), RENAME_EXCHANGE) == 0:
+        return True
+    if (code := ctypes.get_errno()) in (errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP):
+        return False
+    raise OSError(code, os.strerror(code), str(other))
 
 
 def write_text(path: Path, text: str) -> None:

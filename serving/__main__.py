@@ -18,7 +18,7 @@ from pathlib import Path
 from serving import releases
 from serving.errors import ServingError
 from serving.server import Server
-from serving.supervisor import Signals, supervise
+from serving.supervisor import DRAIN, Signals, supervise
 
 
 def arguments(argv: list[str]) -> argparse.Namespace:
@@ -35,6 +35,9 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     parser.add_argument("--http-port", type=int, default=8000, help="0 picks a free one; default: %(default)s")
     parser.add_argument("--log-file", type=Path, default=Path("logs/triton.log"), help="default: %(default)s")
     parser.add_argument("--start-timeout", type=float, default=180.0, help="seconds; default: %(default)s")
+    parser.add_argument("--drain", type=float, default=DRAIN,
+                        help="seconds that a replaced release goes on, for what it has begun; above eight times the "
+                             "page's CLASSIFY_TIMEOUT, which a batch may take; default: %(default)s")
     options = parser.parse_args(argv[:split])
     options.command = argv[split + 1 :]
     if split < len(argv) and not options.command:
@@ -73,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
             cancelled=lambda: bool(signals.received),
         ) as server:
             print(f"Ready: http://{server.url} serves {', '.join(server.networks)}", file=sys.stderr, flush=True)
-            return supervise(server, options.command, signals, store=store)
+            return supervise(server, options.command, signals, store=store, drain=options.drain)
     except (ServingError, OSError) as error:
         if signals.received:
             return 128 + signals.received

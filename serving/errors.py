@@ -1,4 +1,4 @@
-"""The one error of serving."""
+"""The errors of serving."""
 
 
 class ServingError(Exception):
@@ -11,3 +11,7 @@ class ServingError(Exception):
     def __init__(self, message: str, log: str = ""):
         super().__init__(message)
         self.log = log
+
+
+class Rejected(ServingError):
+    """A repository itself is at fault, so that another start would not help: incomplete, altered, or wrong answers."""

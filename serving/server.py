@@ -4,20 +4,19 @@ import contextlib
 import os
 import re
 import secrets
-import shutil
 import socket
 import subprocess
-import tempfile
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 
-from client import Classifier, ClientError
-from core import contract
+from client import Classifier, ClientError, ServerError
+from core import contract, files
 from serving import discovery, snapshot
-from serving.errors import ServingError
+from serving.errors import Rejected, ServingError
 from serving.started import kill_group
 
 HOST = "127.0.0.1"
@@ -27,6 +26,8 @@ EXIT_TIMEOUT = 5
 POLL = 0.1
 """Seconds between two looks at a process."""
 
+PREFIX = "run-"
+"""Of a private folder's name."""
 SHARED_MEMORY = Path("/dev/shm")
 ENDED = (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
 LOG_LINES = 12
@@ -65,9 +66,10 @@ class Server:
         self.start_timeout = start_timeout
         self.networks: list[str] = []
         self._cancelled = cancelled
+        self._given_up = threading.Event()
         self._is_successor = False
         self._log_start = 0
-        self._folder: Path | None = None
+        self._own: files.Private | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._stubs: set[int] = set()
 
@@ -84,9 +86,9 @@ class Server:
     @property
     def _private(self) -> Path:
         """The folder that holds all of one run. Only while the server runs."""
-        if self._folder is None:
+        if self._own is None:
             raise RuntimeError("Expected a started server. Received: one that is stopped. Call start() first.")
-        return self._folder
+        return self._own.path
 
     @property
     def pid(self) -> int | None:
@@ -104,31 +106,32 @@ class Server:
         """Copy and verify the repository, start Triton on the copy, and wait until every network answers rightly.
 
         Raises:
-            ServingError: no Triton, an incomplete or altered repository, a taken port, a model that does not load, no
-                right answer in time. Nothing is left over then.
+            Rejected: the repository is incomplete or altered, or its networks give wrong answers.
+            ServingError: no Triton, a taken port, a model that does not load, no answer in time.
+            Nothing is left over then.
         """
         installation = discovery.find()
         snapshot.require_complete(self.repository)
         self.http_port = free_port(self.http_port)
         self.work.mkdir(parents=True, exist_ok=True)
         sweep(self.work)
-        self._folder = Path(tempfile.mkdtemp(prefix=f"{os.getpid()}-", dir=self.work)).resolve()
+        self._own = private(self.work)
         try:
             models = {model.name for model in snapshot.take(self.repository, self.copy)}
             self.networks = sorted(filter(None, map(contract.model, models)))
             if not self.networks:
-                raise ServingError(f"Expected a classifier, {contract.classifier('<network>')}. "
+                raise Rejected(f"Expected a classifier, {contract.classifier('<network>')}. "
                                    f"Received: {', '.join(sorted(models))}.")
-            discovery.lay_out_backends(installation, self._folder / "backends")
+            discovery.lay_out_backends(installation, self._private / "backends")
             if not discovery.is_native(installation):
                 snapshot.drop_queue_policies(self.copy)
-            self.log_file = self._log = self.log_file or self._folder / "triton.log"
+            self.log_file = self._log = self.log_file or self._private / "triton.log"
             self.log_file.parent.mkdir(parents=True, exist_ok=True)
             if not self._is_successor:
                 self.log_file.write_bytes(b"")
             self._log_start = self.log_file.stat().st_size if self.log_file.exists() else 0
             self._environment = discovery.environment(installation, dict(os.environ))
-            self._command = command(installation.binary, self._folder, self.http_port)
+            self._command = command(installation.binary, self._private, self.http_port)
             self._launch()
         except BaseException:
             self.stop()
@@ -149,9 +152,9 @@ class Server:
     def stop(self) -> None:
         """End Triton and remove its copy of the repository and its shared memory. Harmless when nothing runs."""
         self._end_process()
-        if self._folder:
-            remove_remains(self._folder)
-            self._folder = None
+        if self._own:
+            remove_remains(self._own)
+            self._own = None
 
     def is_running(self) -> bool:
         """Return whether the process and its stubs run; they may still be unable to answer (see check)."""
@@ -159,6 +162,10 @@ class Server:
             return False
         pid = self._process.pid
         return all(parent(stub) == pid for stub in self._stubs)
+
+    def cancel(self) -> None:
+        """Let a start() or restart() that runs in another thread give up soon."""
+        self._given_up.set()
 
     def successor(self, repository: Path) -> "Server":
         """Return a server for another repository on a free port, with the same settings otherwise; not started."""
@@ -220,7 +227,8 @@ class Server:
             self.check(timeout=max(5.0, deadline - time.monotonic()), most=None)
         except ClientError as error:
             message = f"Expected right answers to the golden images. Received: {error} {error.detail}"
-            raise ServingError(message, self.log_excerpt()) from error
+            kind = Rejected if isinstance(error, ServerError) else ServingError
+            raise kind(message, self.log_excerpt()) from error
 
     def _models_ready(self, classifier: Classifier) -> bool:
         try:
@@ -231,7 +239,7 @@ class Server:
 
     def _require_progress(self, process: subprocess.Popen[bytes], deadline: float) -> None:
         """Raise if waiting longer is useless."""
-        if self._cancelled():
+        if self._cancelled() or self._given_up.is_set():
             raise ServingError("Stopped before the server was ready.")
         if (code := process.poll()) is not None:
             raise ServingError(f"Expected Triton to load every model. Received: exit code {code}.", self.log_excerpt())
@@ -309,29 +317,31 @@ def children(pid: int) -> set[int]:
     return {one for one in psutil.pids() if parent(one) == pid}
 
 
+def private(work: Path) -> files.Private:
+    """Return a new private folder; its process id is for people, nothing is decided by it."""
+    return files.private(work.resolve(), f"{PREFIX}{os.getpid()}-")
+
+
 def remove_shared_memory(folder: Path) -> None:
     """Delete the shared memory regions that carry the name of a private folder."""
     for region in SHARED_MEMORY.glob(f"{folder.name}-*"):
         region.unlink(missing_ok=True)
 
 
-def remove_remains(folder: Path) -> None:
-    """Delete a private folder and its shared memory regions, or a file."""
-    remove_shared_memory(folder)
-    if folder.is_dir():
-        shutil.rmtree(folder, ignore_errors=True)
-    else:
-        folder.unlink(missing_ok=True)
+def remove_remains(left: files.Private) -> None:
+    """Delete a private folder and its shared memory regions."""
+    remove_shared_memory(left.path)
+    left.remove()
 
 
 def sweep(work: Path) -> None:
-    """Clear away what a killed run left: its Triton, its copy of the repository and its shared memory."""
-    for folder in work.iterdir():
-        owner = re.match(r"(\d+)-", folder.name)
-        if not owner or psutil.pid_exists(int(owner.group(1))):
-            continue
+    """Clear away what killed runs left: their Triton, their copy of the repository and their shared memory.
+
+    Other containers and hosts may share the folder: what they hold is left alone, see core.files.Private.
+    """
+    for left in files.abandoned(work, PREFIX):
         with contextlib.suppress(OSError, ValueError, psutil.Error):
-            triton = psutil.Process(int((folder / "triton.pid").read_text()))
-            if any(folder.name in word for word in triton.cmdline()):  # the number may belong to another program by now
+            triton = psutil.Process(int((left.path / "triton.pid").read_text()))
+            if any(left.path.name in word for word in triton.cmdline()):  # the number may be another program's by now
                 kill_group(triton.pid)
-        remove_remains(folder)
+        remove_remains(left)

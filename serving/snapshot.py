@@ -1,7 +1,8 @@
 """A private, verified copy of the model repository.
 
 DVC deletes and rewrites model_repository/<name>/1 in place during `dvc repro`, and a half-copied version can load
-"successfully" without its weights. So a server reads a copy that nobody else writes, checked before it starts.
+"successfully" without its weights. So a server reads a copy that nobody else writes, checked before it starts: its
+files are exactly those of the manifest that export wrote (core/manifest.py).
 """
 
 import json
@@ -11,13 +12,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from core import contract, processor, triton_config
+from core import contract, manifest, processor, triton_config
 from core.files import digest
-from serving.errors import ServingError
+from serving.errors import Rejected, ServingError
 
 REPAIR = "Run: dvc repro"
 NEEDS = {"bfloat16": processor.BFLOAT16, "int8": processor.INT8}
 """Precision -> instructions that make it worth while."""
+MOST = 5
+"""Files that a message names."""
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,11 @@ def read(repository: Path) -> list[Model]:
     """
     paths = triton_config.paths(repository)
     if not paths:
-        raise ServingError(f"Expected a model repository with <model>/config.pbtxt. Received: {repository}. {REPAIR}")
+        raise Rejected(f"Expected a model repository with <model>/config.pbtxt. Received: {repository}. {REPAIR}")
     try:
         configs = [(path.parent.name, triton_config.read(path)) for path in paths]
     except triton_config.ConfigError as error:
-        raise ServingError(f"{error} {REPAIR}") from None
+        raise Rejected(f"{error} {REPAIR}") from None
     return [Model(name, triton_config.steps(config), triton_config.labels(config)) for name, config in configs]
 
 
@@ -56,7 +59,7 @@ def require_complete(repository: Path) -> list[Model]:
     problems = [problem for model in models for problem in _missing(repository, model, names)]
     if problems:
         missing = "; ".join(problems)
-        raise ServingError(f"Expected a complete model repository in {repository}. Missing: {missing}. {REPAIR}")
+        raise Rejected(f"Expected a complete model repository in {repository}. Missing: {missing}. {REPAIR}")
     return models
 
 
@@ -80,27 +83,21 @@ def _missing(repository: Path, model: Model, names: set[str]) -> Iterator[str]:
                 yield f"{model.name}/{version.name}/{contract.SAVED_MODEL}/{part}"
 
 
-def require_digests(repository: Path) -> int:
+def require_digests(repository: Path) -> None:
     """Compare the files of every version with the SHA-256 digests in the "files" table of its provenance.json.
 
-    DVC restores a damaged cache file without a word, so the digests written at export are what counts.
-
-    Returns:
-        The number of files compared; 0 if no provenance.json has a table.
+    The manifest covers these files as well; this is what must hold before a new one is written (serving/manifest.py).
 
     Raises:
         ServingError: a file is missing or differs, or provenance.json cannot be read.
     """
-    count = 0
     for provenance in sorted(repository.glob(f"*/*/{contract.PROVENANCE}")):
         for name, expected in _table(provenance).items():
             path = provenance.parent / name
             actual = digest(path) if path.is_file() else "no such file"
             if actual != expected:
                 where = path.relative_to(repository)
-                raise ServingError(f"Expected {where} with SHA-256 {expected}. Received: {actual}. {REPAIR} --force")
-            count += 1
-    return count
+                raise Rejected(f"Expected {where} with SHA-256 {expected}. Received: {actual}. {REPAIR} --force")
 
 
 def fit_precision(repository: Path) -> None:
@@ -139,7 +136,29 @@ def _table(provenance: Path) -> dict[str, str]:
         return dict(content.get("files", {}))
     except (ValueError, AttributeError, TypeError) as error:
         where = "/".join(provenance.parts[-3:])
-        raise ServingError(f"Expected a JSON object in {where}. Received: {error}. {REPAIR} --force") from None
+        raise Rejected(f"Expected a JSON object in {where}. Received: {error}. {REPAIR} --force") from None
+
+
+def require_manifest(repository: Path, source: Path) -> None:
+    """Check that a repository holds exactly the files that its manifest names.
+
+    Args:
+        repository: to check. source: what to name in a message: where it was copied from.
+
+    Raises:
+        ServingError: there is no manifest, or a file is changed, missing or not in it.
+    """
+    try:
+        found = manifest.differences(repository)
+    except manifest.ManifestError as error:
+        raise Rejected(f"Expected a {manifest.FILE} in {source}. Received: {error}. Export it again; or, if "
+                           "an older version of this project wrote it, run: python -m serving.manifest "
+                           f"{source}") from None
+    if found:
+        listed = "; ".join(found[:MOST])
+        raise Rejected(f"Expected in {source} the files of its {manifest.FILE}. Received: {listed}. If an export "
+                           f"writes it now, try again later. {REPAIR} --force; or, if the change is yours: "
+                           f"python -m serving.manifest {source}")
 
 
 def copy(repository: Path, destination: Path) -> list[Model]:
@@ -152,18 +171,22 @@ def copy(repository: Path, destination: Path) -> list[Model]:
         destination: is made; must not exist.
 
     Raises:
-        ServingError: as require_complete.
+        ServingError: it is incomplete, or not the one that its manifest describes, perhaps as an export replaced it at
+            this moment: what is checked is the copy.
     """
-    models = require_complete(repository)
-    for model in models:
-        shutil.copytree(
-            repository / model.name, destination / model.name, ignore=shutil.ignore_patterns(".*", "__pycache__")
-        )
-    return models
+    require_complete(repository)
+    try:
+        shutil.copytree(repository, destination, ignore=shutil.ignore_patterns(".*", "__pycache__"))
+    except (shutil.Error, FileNotFoundError) as error:
+        reason = error.args[0][0][-1] if isinstance(error, shutil.Error) else error
+        raise ServingError(f"Expected to copy {repository}. Received: {reason}. Try again when no export writes it, "
+                           "and see that the disk has room.") from None
+    require_manifest(destination, repository)
+    return require_complete(destination)
 
 
 def take(repository: Path, destination: Path) -> list[Model]:
-    """Copy a repository, fit it to this processor, and verify the copy: complete, and every digest right.
+    """Copy a repository, verify the copy, and fit it to this processor.
 
     Args:
         repository: the model repository; only read.
@@ -173,11 +196,8 @@ def take(repository: Path, destination: Path) -> list[Model]:
         The models in it.
 
     Raises:
-        ServingError: as require_complete and require_digests.
+        ServingError: as copy.
     """
     models = copy(repository, destination)
-    fit_precision(destination)
-    # Not the original, which a `dvc repro` may be rewriting at this moment: what is checked is what is served.
-    require_complete(destination)
-    require_digests(destination)
+    fit_precision(destination)  # changes what has been checked, on purpose and in this copy alone
     return models

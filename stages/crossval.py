@@ -9,9 +9,9 @@ threshold. Tumours of unknown type are trained on, where no image of their group
 are trained as by their stages, with the same params, but never on images that `prepare` made by moving tumours.
 
 A finished fold of a network is kept in data/crossval/<network>/fold_<k>.csv, and an unfinished one continues after its
-last epoch: the same command goes on. Folds of other params or data are trained anew; after a change of code delete
-data/crossval. Writes reports/crossval: metrics.json, with the scores of all test images together, their 95 % intervals
-and the scores of each fold; and folds.csv, the latter as a table. With several networks also for their mean.
+last epoch: the same command goes on. Folds of other params, data, code or libraries are trained anew. Writes
+reports/crossval: metrics.json, with the scores of all test images together, their 95 % intervals and the scores of each
+fold; and folds.csv, the latter as a table. With several networks also for their mean.
 """
 
 import time
@@ -94,10 +94,11 @@ def jobs(rows: list[dataset.Row], params: Params) -> list[Job]:
     found = []
     for network in chosen(params.crossval.networks):
         recipe, precision = begin(network, params)
+        build = import_module(network.module).recipe
         for fold in plan:
             splits = {split: indices.tolist() for split, indices in fold.splits.items()}
             own = {split: [rows[index] for index in indices] for split, indices in splits.items()}
-            key = run.fingerprint(params, network.stage, recipe, facts | splits, precision)
+            key = run.fingerprint(params, network.stage, recipe, facts | splits, precision, build)
             found.append(Job(network, fold, own, recipe.weights, key))
     return sorted(found, key=lambda job: job.fold.number)
 

@@ -2,20 +2,20 @@
 
     python -m stages.export          (or: dvc repro export)
 
-Each new version is written outside model_repository/, loaded again without Keras and compared with the trained
-network, and only then renamed into place: when anything fails, what was served before is untouched. A minute or two.
+A new repository is written outside model_repository/, each network in it loaded again without Keras and compared with
+the trained one, a manifest of all files added (core/manifest.py), and only then is it renamed into place as a whole:
+when anything fails, what was served before is untouched. A minute or two.
 
 How fast the networks are served (stages/triton/quantization.py) is written to reports/export/metrics.json.
 """
 
 import json
-from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from core import contract, files
+from core import contract, files, manifest
 from imaging import golden
 from stages.common import command
 from stages.common.params import Params
@@ -40,7 +40,7 @@ def titles() -> dict[str, dict[str, str]]:
 
 def write_preprocess(new: Path, params: Params) -> config.triton.ModelConfig:
     """Write and check a new version of preprocessing in a folder, and return its Triton configuration."""
-    new.mkdir()
+    new.mkdir(parents=True)
     size, most = params.prepare.image_size, params.export.max_batch_size
     saved_model.save_preprocess(size, new / contract.SAVED_MODEL)
     encoded = [(dataset.FOLDER / row.path).read_bytes() for row in dataset.read_manifest("test")[:most]]
@@ -66,7 +66,7 @@ def write_network(name: str, new: Path, params: Params, decisions: dict[str, dic
     Returns:
         the Triton configurations of the network and of the classifiers that call it, and how it is served.
     """
-    new.mkdir()
+    new.mkdir(parents=True)
     saved, size, most = new / contract.SAVED_MODEL, params.prepare.image_size, params.export.max_batch_size
     if name in NETWORKS:
         computed = saved_model.save_network(NETWORKS[name].load(), size, saved, decisions[name])
@@ -78,14 +78,15 @@ def write_network(name: str, new: Path, params: Params, decisions: dict[str, dic
     pixels = np.stack([preprocess.decode(tf.constant(one), size).numpy() for one in golden.images()])
     served = quantization.served(new, splits, pixels, params.export, params.evaluate.accepted_error,
                                  votes)
-    print(f"{name}: served with {params.export.runtime} in {served.record['precision']}; the exported model answers "
+    print(f"{name}: served with {params.export.computes} in {served.record['precision']}; the exported model answers "
           f"within {worst:.1e} of the trained one.")
     stage = NETWORKS[name].stage if name in NETWORKS else None
     provenance.write(name, stage, params, new, decisions[name] | {"served": served.record})
     facts = {contract.DATA_SOURCE: dataset.read_report()["source"], **titles()[name], **tested(name),
              contract.GOLDEN: golden.to_text(np.array(computed(pixels)[0])), **served.golden,
-             **thresholds(decisions[name], served.review_threshold), **served.runtime}
-    configs = [config.model(name, saved, most, served.runtime), config.classifier(name, facts, most)]
+             **thresholds(decisions[name], served.thresholds), **served.runtime}
+    configs = [config.model(name, saved, most, served.runtime, params.export.instance_kind),
+               config.classifier(name, facts, most)]
     if map_shape := saved_model.map_shape(saved):
         configs.append(config.classifier(name, {}, most, map_shape))
     return configs, served.record
@@ -97,33 +98,32 @@ def tested(name: str) -> dict[str, str]:
     return {contract.HOLDS_ON: json.dumps(sources.holding(found))} if found else {}
 
 
-def thresholds(decision: dict, lowest: float) -> dict[str, str]:
-    """Return the review thresholds for clients, none below `lowest`.
+def thresholds(decision: dict, lowest: dict[str, float]) -> dict[str, str]:
+    """Return the review thresholds for clients, none below the one of its name in `lowest`.
 
-    An int8 network has a threshold of its own, and its SavedModel may be served as well: the stricter of both keeps the
+    An int8 network has thresholds of its own, and its SavedModel may be served as well: the stricter of both keeps the
     promise of either.
     """
     found = {contract.REVIEW_THRESHOLD: decision["review_threshold"],
              contract.TTA_REVIEW_THRESHOLD: decision.get("tta_review_threshold")}
-    return {name: f"{max(value, lowest):.6f}" for name, value in found.items() if value is not None}
+    return {name: f"{max(value, lowest.get(name, 0.0)):.6f}" for name, value in found.items() if value is not None}
 
 
 def main(params: Params) -> None:
-    """Write and check all versions, then put them into model_repository/ together with their configurations."""
+    """Write and check everything that is served, then replace model_repository/ by it in one step."""
     decisions = json.loads(reports.DECISIONS.read_text())
     splits = {name: dataset.load(name, params.prepare.image_size) for name in ("train", "validation", "test")}
     votes = counting.votes(dataset.read_manifest("validation"))
     records, names = {}, (*NETWORKS, contract.ENSEMBLE)
-    with ExitStack() as publish:
-        # The folders are renamed into place when the block ends: only after every model has passed.
-        new = {name: publish.enter_context(files.replacing(REPOSITORY / name / contract.VERSION, Path(".export")))
-               for name in (contract.PREPROCESS, *names)}
-        configs = [write_preprocess(new[contract.PREPROCESS], params)]
+    # Renamed into place when the block ends, as a whole: only after every model has passed.
+    with files.replacing(REPOSITORY, Path(".export")) as new:
+        configs = [write_preprocess(new / contract.PREPROCESS / contract.VERSION, params)]
         for name in names:
-            found, records[name] = write_network(name, new[name], params, decisions, splits, votes)
+            found, records[name] = write_network(name, new / name / contract.VERSION, params, decisions, splits, votes)
             configs += found
-    for one in configs:
-        config.write(REPOSITORY, one)
+        for one in configs:
+            config.write(new, one)
+        manifest.write(new)
     files.write_json(METRICS, records)
     print(f"Written: {REPOSITORY}/ with {', '.join(one.name for one in configs)}.")
 

@@ -13,7 +13,7 @@ import pytest
 import tensorflow as tf
 import yaml
 
-from core import contract, files, triton_config
+from core import contract, files, manifest, triton_config
 from imaging import golden
 from stages import export, prepare
 from stages.common import command
@@ -108,7 +108,8 @@ def parameters(folder, name: str) -> dict[str, str]:
 def test_the_repository_holds_what_the_classifiers_need(workplace):
     chains = [*map(contract.classifier, SERVED), *map(contract.explain, NETWORKS)]
     names = sorted(path.name for path in (workplace / export.REPOSITORY).iterdir())
-    assert names == sorted([contract.PREPROCESS, *SERVED, *chains])
+    assert names == sorted([contract.PREPROCESS, *SERVED, *chains, manifest.FILE])
+    assert manifest.differences(workplace / export.REPOSITORY) == []
     hidden = {str(path.relative_to(workplace / export.REPOSITORY))
               for path in (workplace / export.REPOSITORY).rglob("*") if path.name.startswith(".")}
     assert hidden == {f"{name}/1/.gitkeep" for name in chains}  # without a file DVC would lose the folder
@@ -188,6 +189,14 @@ def test_tensorflow_on_request_writes_nothing_for_openvino(copy, tiny):
     assert not parameters(copy, contract.PREPROCESS)
 
 
+def test_for_a_gpu_tensorflow_computes_the_networks_and_nothing_is_in_int8(copy, tiny):
+    export.main(replace(tiny, export=replace(tiny.export, precision="int8", instance_kind="gpu")))
+    kinds = {name: config(copy, name).instance_group[0] for name in (contract.PREPROCESS, *SERVED)}
+    assert {name for name, group in kinds.items() if group.kind == group.KIND_GPU} == set(SERVED)
+    assert parameters(copy, "custom") == {contract.RUNTIME: "tensorflow"}
+    assert contract.GOLDEN_INT8 not in parameters(copy, "classify_custom")
+
+
 def test_bytes_to_probabilities_without_keras(workplace, monkeypatch):
     monkeypatch.chdir(workplace)
     rows = dataset.read_manifest("test")[:3]
@@ -218,6 +227,12 @@ def test_weights_are_stored_in_the_order_of_the_network(workplace):
 def test_the_threshold_of_averages_is_served_where_there_is_one(workplace):
     assert contract.TTA_REVIEW_THRESHOLD not in parameters(workplace, "classify_custom")
     assert 0.9 <= float(parameters(workplace, "classify_resnet50")[contract.TTA_REVIEW_THRESHOLD]) <= 1
+
+
+def test_of_two_thresholds_the_stricter_is_served_for_averages_as_well():
+    own = {contract.REVIEW_THRESHOLD: 0.5, contract.TTA_REVIEW_THRESHOLD: 0.95}
+    found = export.thresholds(DECISIONS["resnet50"], own)
+    assert found == {contract.REVIEW_THRESHOLD: "1.000000", contract.TTA_REVIEW_THRESHOLD: "0.950000"}
 
 
 def test_provenance_travels_with_the_version(workplace):
@@ -260,11 +275,14 @@ def test_a_full_disk_is_one_message_and_leaves_the_previous_version(copy):
     assert contents(copy / export.REPOSITORY) == before
 
 
-def test_exporting_again_replaces_the_version(copy, tiny):
+def test_exporting_again_replaces_the_repository_with_what_is_in_it_no_more(copy, tiny):
+    shutil.copytree(copy / export.REPOSITORY / "custom", copy / export.REPOSITORY / "retired")
     network(7).save(NETWORKS["custom"].model)
     before = (copy / export.REPOSITORY / "custom" / "1" / "provenance.json").read_text()
     export.main(tiny)
     assert (copy / export.REPOSITORY / "custom" / "1" / "provenance.json").read_text() != before
+    assert not (copy / export.REPOSITORY / "retired").exists()
+    assert manifest.differences(copy / export.REPOSITORY) == []
 
 
 def test_tensorflow_2_17_of_the_stock_image_gives_the_same_answers(workplace, monkeypatch):

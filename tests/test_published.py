@@ -8,7 +8,7 @@ from collections import Counter
 import pytest
 import yaml
 
-from core import contract
+from core import contract, manifest
 from stages.triton import quantization
 from tests.conftest import PROJECT
 from webapp.provenance import WITHDRAWN, is_withdrawn
@@ -46,6 +46,12 @@ def test_the_files_are_those_that_export_wrote(model_files, provenance):
     assert provenance["files"] == {name.removeprefix("custom/1/"): hashlib.sha256(data).hexdigest()
                                    for name, data in model_files.items()
                                    if name.startswith("custom/1/") and "provenance" not in name}
+
+
+def test_its_manifest_names_every_file(model_files):
+    table = json.loads(model_files[manifest.FILE])["files"]
+    assert table == {name: hashlib.sha256(data).hexdigest() for name, data in model_files.items()
+                     if name != manifest.FILE and not name.endswith(".gitkeep")}
 
 
 def test_it_was_trained_on_real_images_and_names_no_private_path(provenance):

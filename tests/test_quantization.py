@@ -114,10 +114,15 @@ def test_too_few_images_to_judge_int8_are_on_record(saved, images):
     assert found.precision != "int8" and "int8" not in found.record["validation"]
 
 
-def test_the_record_names_the_choice_and_int8_gets_its_own_threshold(saved, images):
+def test_the_record_names_the_choice_and_int8_gets_its_own_thresholds(saved, images):
     some = dataset.Images(images.pixels[:150], images.labels[:150])
-    found = quantization.measured(saved, {"train": some, "validation": some, "test": some}, "int8", 0.02)
-    assert found.precision == "int8" and found.record["precision"] == "int8" and 0 < found.review_threshold <= 1
+    found = quantization.measured(saved, {"train": some, "validation": some, "test": some}, "int8", 0.8)
+    assert found.precision == "int8" and found.record["precision"] == "int8"
+    assert 0 < found.thresholds[contract.REVIEW_THRESHOLD] <= 1
     assert found.record["validation"]["int8"]["images"] == found.record["test"]["images"] == 150
+    pixels, labels = quantization.spread(some, 150)
+    averages = sum(quantization.predict(found.model, side, "int8") for side in (pixels, np.flip(pixels, 2).copy())) / 2
+    accepted = averages.max(axis=1) >= found.thresholds[contract.TTA_REVIEW_THRESHOLD]
+    assert accepted.sum() == 0 or (averages.argmax(axis=1) != labels)[accepted].mean() <= 0.8
     found = quantization.measured(saved, {"train": some, "validation": some, "test": some}, "float32", 0.02)
-    assert found.record == {"precision": "float32", "validation": {}} and found.review_threshold == 0.0
+    assert found.record == {"precision": "float32", "validation": {}} and found.thresholds == {}

@@ -1,23 +1,35 @@
 """What serving decides before and around a running Triton."""
 
+import contextlib
 import hashlib
 import importlib.util
+import itertools
 import json
 import os
+import re
+import shutil
+import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 import types
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from core import processor, triton_config
+from core import files, manifest, processor, triton_config
 from serving import __main__ as command
-from serving import discovery, releases, server, snapshot
+from serving import discovery, releases, server, snapshot, supervisor
+from serving import manifest as manifest_command
 from serving.errors import ServingError
 from serving.started import end, started
+from tests.conftest import PROJECT
+from webapp.settings import Settings
+from webapp.uploads import BATCH_FILES
+from webapp.views import BATCH_CONCURRENCY
 
 NETWORK = 'name: "custom"\nbackend: "tensorflow"\noutput [{ name: "p" label_filename: "labels.txt" }]\n'
 CHAIN = 'name: "classify_custom"\nplatform: "ensemble"\nensemble_scheduling { step [{ model_name: "custom" }] }\n'
@@ -39,6 +51,7 @@ def repository(tmp_path):
     digest = hashlib.sha256(b"graph").hexdigest()
     table = {"files": {"model.savedmodel/saved_model.pb": digest}}
     (root / "custom" / "1" / "provenance.json").write_text(json.dumps(table))
+    manifest.write(root)
     return root
 
 
@@ -118,8 +131,71 @@ def test_no_repository_at_all(tmp_path):
 
 def test_a_changed_file_is_refused(repository, tmp_path):
     (repository / "custom/1/model.savedmodel/saved_model.pb").write_bytes(b"grapf")
-    with pytest.raises(ServingError, match=r"SHA-256.*dvc repro --force"):
+    with pytest.raises(ServingError, match=r"saved_model.pb \(changed\).*dvc repro --force"):
         snapshot.take(repository, tmp_path / "copy")
+
+
+def rewritten(path: Path, old: str, new: str) -> None:
+    path.write_text(path.read_text().replace(old, new))
+
+
+CHANGES = {  # what the manifest does not say -> what is done
+    "config.pbtxt (changed)": lambda root: rewritten(root / "custom/config.pbtxt", "custom", "custom "),
+    "labels.txt (changed)": lambda root: rewritten(root / "custom/labels.txt", "a", "b"),
+    "classify_custom/1/new.py (not in it)": lambda root: (root / "classify_custom/1/new.py").touch(),
+    "notes/text (not in it)": lambda root: [(root / "notes").mkdir(), (root / "notes/text").touch()],
+    "provenance.json (missing)": lambda root: (root / "custom/1/provenance.json").unlink(),
+    "Received: none. Export it again": lambda root: (root / manifest.FILE).unlink(),
+    "cannot be read": lambda root: (root / manifest.FILE).write_text('{"files": {}}'),
+}
+
+
+@pytest.mark.parametrize("message", CHANGES)
+def test_what_is_served_is_exactly_what_was_exported(repository, tmp_path, message):
+    CHANGES[message](repository)
+    with pytest.raises(ServingError, match=re.escape(message)):
+        snapshot.take(repository, tmp_path / "copy")
+    with pytest.raises(ServingError, match=re.escape(message)):
+        releases.publish(repository, tmp_path / "releases")
+
+
+def test_a_repository_without_a_manifest_gets_one_on_request_if_its_networks_are_the_exported_ones(
+        repository, tmp_path, capsys):
+    (repository / manifest.FILE).unlink()
+    saved = repository / "custom/1/model.savedmodel/saved_model.pb"
+    saved.write_bytes(b"grapf")
+    assert manifest_command.main([str(repository)]) == 1 and "SHA-256" in capsys.readouterr().err
+    saved.write_bytes(b"graph")
+    assert manifest_command.main([str(repository)]) == 0
+    assert snapshot.take(repository, tmp_path / "copy")
+
+
+def test_a_copy_made_while_exports_replace_the_repository_is_whole_or_refused(repository, tmp_path):
+    ended, copies = threading.Event(), [tmp_path / str(number) for number in range(20)]
+    parts = ("custom/labels.txt", "classify_custom/config.pbtxt")
+
+    def export(number: int) -> None:
+        with files.replacing(repository, tmp_path / "scratch") as new:
+            shutil.copytree(repository, new)
+            for part in parts:
+                (new / part).write_text(f"{CHAIN}# {number}\n")
+            manifest.write(new)
+
+    def export_on() -> None:
+        for number in itertools.count(1):
+            if ended.is_set():
+                return
+            export(number)
+
+    export(0)
+    exporting = threading.Thread(target=export_on)
+    exporting.start()
+    for copy in copies:
+        with contextlib.suppress(ServingError):
+            snapshot.take(repository, copy)
+            assert (copy / parts[0]).read_text() == (copy / parts[1]).read_text()
+    ended.set()
+    exporting.join()
 
 
 @pytest.mark.parametrize("text", ["{", "[1]", '{"files": 3}'])
@@ -200,15 +276,50 @@ def test_everything_listens_on_loopback_only(tmp_path):
     assert "--http-address=127.0.0.1" in line and "--allow-grpc=false" in line and "--allow-metrics=false" in line
 
 
-def test_remains_of_a_dead_run_are_swept_and_those_of_a_living_stay(tmp_path):
-    dead = subprocess.Popen(["true"])
-    dead.wait()
-    for pid in (dead.pid, os.getpid()):
-        (tmp_path / f"{pid}-abc" / "model_repository").mkdir(parents=True)
-    region = server.SHARED_MEMORY / f"{dead.pid}-abc-test"
-    region.touch()
+HOLDS = """
+import sys; from pathlib import Path; from core import files; from serving import server
+own = server.private(Path(sys.argv[1]))
+folder = own.path
+(folder / "model_repository").mkdir()
+files.write_text(folder / "state.json", "{}")
+with files.replacing(Path(sys.argv[1]) / "report") as new:
+    new.write_text("half")
+    print(folder.name, flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_only_remains_of_ended_processes_are_swept_and_a_namespace_of_its_own_is_no_end(tmp_path):
+    held, names = [], []
+    for inside in ([], ["unshare", "--user", "--map-root-user", "--pid", "--fork"]):  # the second one as in a container
+        held.append(subprocess.Popen([*inside, sys.executable, "-c", HOLDS, tmp_path], cwd=PROJECT, text=True,
+                                     stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True))
+        names.append(held[-1].stdout.readline().strip())
+    for name in names:
+        (server.SHARED_MEMORY / f"{name}-test").touch()
+    before = sorted(tmp_path.rglob("*"))
     server.sweep(tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [f"{os.getpid()}-abc"] and not region.exists()
+    files.sweep(tmp_path)
+    assert sorted(tmp_path.rglob("*")) == before and len(list(tmp_path.glob("run-*/state.json"))) == 2
+    for process in held:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+    server.sweep(tmp_path)
+    files.sweep(tmp_path)
+    assert not list(tmp_path.iterdir()) and not list(server.SHARED_MEMORY.glob(f"{names[0]}*"))
+
+
+def test_the_canary_takes_whatever_it_meets_for_a_failure(monkeypatch):
+    monkeypatch.setattr(supervisor, "CHECK_AGAIN", 0.01)
+    watched = types.SimpleNamespace(check=lambda: int("what no client raises"))
+    canary = supervisor.Canary(watched, 0.01)
+    canary.start()
+    assert canary.sick.wait(10)
+
+
+def test_a_replaced_server_goes_on_for_as_long_as_a_batch_may_last():
+    rounds = -(-BATCH_FILES // BATCH_CONCURRENCY)
+    assert rounds * Settings.model_fields["CLASSIFY_TIMEOUT"].default < supervisor.DRAIN
 
 
 def test_a_command_that_ignores_term_is_killed_with_its_children():
@@ -288,6 +399,38 @@ def test_the_backend_refuses_numpy_2_only_where_it_breaks(backend, core, numpy, 
             backend.require_fitting_numpy(numpy, core)
 
 
+class Asked:
+    """A request of Triton's, which may no longer want its answer."""
+
+    def __init__(self, pixels, wants=True):
+        self.pixels, self.wants, self.answers = pixels, wants, []
+
+    def requested_output_names(self):
+        return ["out"]
+
+    def get_response_sender(self):
+        return self
+
+    def send(self, response, flags):
+        if not self.wants:
+            raise RuntimeError("cancelled")
+        self.answers.append(response)
+
+
+@pytest.mark.parametrize("shapes", [[(1, 2), (1, 2), (1, 2)], [(1, 2), (1, 3), (1, 2)]])
+def test_of_a_batch_every_request_is_answered_though_one_is_not_wanted_or_does_not_fit(backend, shapes):
+    backend.pb_utils.__dict__.update(
+        TRITONSERVER_RESPONSE_COMPLETE_FINAL=1, Logger=types.SimpleNamespace(log_error=print),
+        Tensor=lambda name, array: array, InferenceResponse=lambda tensors: tensors)
+    model = object.__new__(backend.TritonPythonModel)
+    model.name, model.inputs, model.outputs = "custom", ["in"], ["out"]
+    model.compute = lambda feed, wanted: {"out": feed["in"] + 1}
+    requests = [Asked(np.full(shape, number), wants=number != 0) for number, shape in enumerate(shapes)]
+    model._answer_together([backend.Waiting(one, {"in": one.pixels}, {"out"}, time.monotonic() + 60)
+                            for one in requests])
+    assert [[(answer[0] == one.pixels + 1).all() for answer in one.answers] for one in requests] == [[], [True], [True]]
+
+
 @pytest.mark.parametrize(("cores", "stubs", "threads"), [(2, 3, 1), (8, 3, 2), (8, 1, 8)])
 def test_all_stubs_together_use_no_more_threads_than_cores(runtimes, tmp_path, monkeypatch, cores, stubs, threads):
     monkeypatch.setattr(runtimes, "available_cores", lambda: cores)
@@ -320,6 +463,7 @@ def test_a_precision_that_the_processor_lacks_becomes_float32(repository, tmp_pa
     for name in ("custom", "classify_custom"):
         path = repository / name / "config.pbtxt"
         path.write_text(path.read_text() + PRECISION)
+    manifest.write(repository)
     snapshot.take(repository, tmp_path / "copy")
     printed = capsys.readouterr().err
     for name in ("custom", "classify_custom"):

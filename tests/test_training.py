@@ -1,5 +1,7 @@
 """fit(): phases, callbacks, and an interrupted run that ends like an uninterrupted one."""
 
+import shutil
+import sys
 from dataclasses import replace
 
 import keras
@@ -7,9 +9,13 @@ import numpy as np
 import pytest
 from keras import layers
 
+from core import files
 from stages.common import command
 from stages.data import dataset
+from stages.networks import custom, transfer
+from stages.networks.registry import NETWORKS
 from stages.training import fit, optimizer, phases, run, state
+from tests.conftest import PROJECT
 
 
 @pytest.fixture(scope="module")
@@ -110,6 +116,29 @@ def test_other_params_start_afresh_and_say_so(images, tiny, capsys):
     assert len(rows) == 6 and "starting from the first epoch" in capsys.readouterr().out
 
 
+def test_the_code_that_trains_a_network_is_told_from_other_code():
+    found = run.code(transfer.recipe)
+    assert {"stages/networks/transfer.py", "stages/networks/efficientnet_lite.py", "stages/layers/harmonise.py",
+            "stages/training/fit.py", "stages/data/augmentation.py", "core/files.py"} <= set(found)
+    assert not {"stages/networks/custom.py", "stages/networks/registry.py", "stages/evaluate.py"} & set(found)
+    assert run.code(custom.recipe) != found
+
+
+@pytest.mark.parametrize("change", ["code", "keras"])
+def test_a_training_with_other_code_or_libraries_is_not_continued(defaults, change, monkeypatch):
+    def key() -> str:
+        chosen = phases.Recipe(None, [], defaults.train)
+        return run.fingerprint(defaults, "train_custom", chosen, {}, "float32", custom.recipe)
+
+    before = key()
+    assert key() == before
+    if change == "code":
+        monkeypatch.setattr(files, "digest", lambda path: f"edited {path}")
+    else:
+        monkeypatch.setattr(keras, "__version__", "0")
+    assert key() != before
+
+
 def test_a_damaged_state_starts_afresh_and_says_so(images, tiny, capsys):
     state.FOLDER.mkdir()
     (state.FOLDER / "train_test.npz").write_bytes(b"PK\x03\x04 half a file")
@@ -158,6 +187,15 @@ def test_ordinary_training_alone_when_switched_off(defaults):
 def test_an_image_too_small_for_five_halvings_is_refused(defaults):
     with pytest.raises(command.StageError, match="at least 64, 32 times train.input_pooling. Received: 48"):
         phases.check_size(48, defaults.train)
+
+
+def test_a_stage_before_whose_turn_it_is_names_the_file_that_is_missing(monkeypatch, tmp_path):
+    monkeypatch.setattr(sys, "argv", ["train_custom"])
+    shutil.copyfile(PROJECT / "params.yaml", tmp_path / "params.yaml")
+    with pytest.raises(SystemExit, match="Expected a file reports/prepare/data.json.*Run the stages before"):
+        run.main("train_custom", custom.recipe, "")
+    with pytest.raises(FileNotFoundError, match="custom.keras"):
+        NETWORKS["custom"].load()
 
 
 def test_history_is_csv_with_rounded_numbers():

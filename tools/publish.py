@@ -15,7 +15,7 @@ from pathlib import Path
 
 import yaml
 
-from core import contract, files
+from core import contract, files, manifest
 
 PROJECT = Path(__file__).resolve().parents[1]
 HERE = PROJECT / "published"
@@ -61,6 +61,7 @@ def copy_models(run: Path, target: Path) -> None:
     with files.replacing(target) as new:
         for name in MODELS:
             shutil.copytree(run / "model_repository" / name, new / name)
+        manifest.write(new)
 
 
 def store(target: Path) -> None:

@@ -45,6 +45,9 @@ def run(main: Callable[[Params], None], description: str, entries: Iterable[str]
         sys.exit(INTERRUPTED)
     except (StageError, ParamError) as error:
         sys.exit(f"{parser.prog}: {error}")
+    except FileNotFoundError as error:
+        sys.exit(f"{parser.prog}: Expected a file {error.filename}. Received: none. Nothing was replaced. Run the "
+                 "stages before this one first: `dvc repro` does so.")
     except OSError as error:
         sys.exit(unwritten(parser.prog, f"{error.strerror or error}: {error.filename or ''}"))
     except FILE_ERRORS as error:

@@ -5,6 +5,8 @@ which builds it and says in which phases it is trained. The training stages do n
 entry, or another title, retrains nothing.
 """
 
+import errno
+import os
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -37,10 +39,12 @@ class Network:
         """Return the trained network.
 
         Raises:
-            ValueError: there is no file `model`; its stage has not run.
+            FileNotFoundError: there is no file `model`; its stage has not run.
         """
         import keras
 
+        if not self.model.exists():  # Keras says so with another kind of error
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self.model))
         import_module(self.module)  # makes its own kinds of layers known to Keras
         return keras.models.load_model(self.model, compile=False)
 

@@ -2,12 +2,15 @@
 
 import csv
 import io
+import os
 from collections.abc import Callable
+from modulefinder import ModuleFinder
 from pathlib import Path
 from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from core import files
 from stages.common import command
@@ -17,6 +20,7 @@ from stages.training import fit, optimizer, phases, state
 from stages.training.params import Train
 from stages.training.phases import Recipe
 
+PROJECT = Path(__file__).resolve().parents[2]
 MODELS = Path("models")
 REPORTS = Path("reports")
 COLUMNS = ("epoch", "phase", "loss", "accuracy", "val_loss", "val_accuracy", "learning_rate")
@@ -41,7 +45,7 @@ def train(params: Params, stage: str, recipe: Callable[[Any, Train, int], Recipe
     chosen, precision = begin(params, stage, recipe)
     images = {split: dataset.load(split, params.prepare.image_size) for split in ("train", "validation")}
     images["train"] = counting.balanced(images["train"], dataset.read_manifest("train"), chosen.train.balance)
-    key = fingerprint(params, stage, chosen, data, precision)
+    key = fingerprint(params, stage, chosen, data, precision, recipe)
     rows = fit.train(chosen, fit.Run(stage, chosen.train, images, key))
     record = summary(chosen.network, rows, data, weights=chosen.weights, precision=precision)
     model = write(chosen.network, rows, record, stage)
@@ -62,16 +66,32 @@ def begin(params: Params, stage: str, recipe: Callable[[Any, Train, int], Recipe
     return recipe(getattr(params, stage), params.train, params.prepare.image_size), precision
 
 
-def fingerprint(params: Params, stage: str, chosen: Recipe, data: dict, precision: str) -> str:
-    """Return what decides whether a training may be continued: a digest of params, data, first weights and precision.
+def fingerprint(params: Params, stage: str, chosen: Recipe, data: dict, precision: str, recipe: Callable) -> str:
+    """Return what decides whether a training may be continued: a digest of all that its result depends on.
+
+    These are params, data, first weights, precision, the project's code that trains the network, and the libraries.
 
     Args:
         params: with section `train`, that of the stage, and prepare.image_size. stage: its name.
         chosen, precision: see begin().
         data: whatever says which images are trained on.
+        recipe: see main().
     """
+    versions = [keras.__version__, tf.__version__, np.__version__]
     return state.fingerprint(chosen.train, getattr(params, stage), params.prepare.image_size, data, chosen.weights,
-                             precision)
+                             precision, code(recipe), versions)
+
+
+def code(recipe: Callable) -> dict[str, str]:
+    """Return the digest of each file of the project that building or training a network may import, by its name."""
+    found: dict[str, str] = {}
+    for script in (Path(recipe.__code__.co_filename), Path(__file__)):
+        # Other projects' packages are not on this path; tests are no package, which the finder cannot cope with.
+        finder = ModuleFinder([str(PROJECT)], excludes=["tests"])
+        finder.run_script(str(script))  # reads it and what it imports; nothing is executed
+        sources = [Path(file) for module in finder.modules.values() if (file := getattr(module, "__file__", None))]
+        found |= {os.path.relpath(source, PROJECT): files.digest(source) for source in sources}
+    return found
 
 
 def summary(network: keras.Model, rows: list[dict], data: dict, **facts) -> dict:

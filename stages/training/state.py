@@ -48,7 +48,7 @@ def load_state(path: Path, key: str) -> State:
 
     Args:
         path: the .npz file.
-        key: fingerprint of params and data; a state of other params or data is not continued, and that is printed.
+        key: see run.fingerprint(); a state with another one is not continued, and that is printed.
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
@@ -62,7 +62,8 @@ def load_state(path: Path, key: str) -> State:
         print(f"Cannot read the interrupted run in {path} ({error}): starting from the first epoch.")
         return State(key)
     if state.key != key:
-        print(f"The interrupted run in {path} had other params, data or code: starting from the first epoch.")
+        print(f"The interrupted run in {path} had other params, data, code or libraries: starting from the first "
+              "epoch.")
         return State(key)
     print(f"Continuing the interrupted run in {path}: {len(state.rows)} epochs are done.")
     return state

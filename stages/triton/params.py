@@ -13,3 +13,9 @@ class Export:
     tolerance: Annotated[Number, within(1e-9, 0.1)]
     runtime: Literal["openvino", "tensorflow"]
     precision: Literal["auto", "int8", "bfloat16", "float32"]
+    instance_kind: Literal["cpu", "gpu"]
+
+    @property
+    def computes(self) -> str:
+        """What computes the networks, out of contract.RUNTIMES: on a GPU it is TensorFlow."""
+        return "tensorflow" if self.instance_kind == "gpu" else self.runtime

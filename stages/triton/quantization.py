@@ -41,23 +41,26 @@ HINTS = {"float32": "f32", "bfloat16": "bf16", "int8": "f32"}
 
 @dataclass(frozen=True)
 class Measured:
-    """A chosen precision, what to record of the choice, the model, and the threshold that int8 needs (else 0)."""
+    """A chosen precision, what to record of the choice, the model, and the review thresholds that int8 needs (else {}).
+
+    These are named as in Triton's configuration, see contract.REVIEW_THRESHOLD and contract.TTA_REVIEW_THRESHOLD.
+    """
 
     precision: str
     record: dict
     model: ov.Model
-    review_threshold: float
+    thresholds: dict[str, float]
 
 
 @dataclass(frozen=True)
 class Served:
     """How a version is served: a record, parameters of Triton's configuration that say what computes, those with golden
-    answers of its own, and the review threshold that it needs (else 0)."""
+    answers of its own, and the review thresholds that it needs, see Measured."""
 
     record: dict
     runtime: dict[str, str]
     golden: dict[str, str]
-    review_threshold: float
+    thresholds: dict[str, float]
 
 
 def served(version: Path, splits: dict[str, dataset.Images], pixels: np.ndarray, params: Export,
@@ -68,19 +71,19 @@ def served(version: Path, splits: dict[str, dataset.Images], pixels: np.ndarray,
         version: the folder, with a SavedModel.
         splits: see measured().
         pixels: float32 [n, size, size, 3] in [0, 1], of the golden images.
-        params: runtime and precision.
+        params: runtime, precision and the kind of instances.
         accepted_error: see calibration.review_threshold.
         votes: see measured().
     """
-    runtime: dict[str, str] = {contract.RUNTIME: params.runtime}
-    if params.runtime != "openvino":
-        return Served({**runtime, "precision": "float32"}, runtime, {}, 0.0)
+    runtime: dict[str, str] = {contract.RUNTIME: params.computes}
+    if params.computes != "openvino":
+        return Served({**runtime, "precision": "float32"}, runtime, {}, {})
     found, answers = measured(version / contract.SAVED_MODEL, splits, params.precision, accepted_error, votes), {}
     if found.precision == "int8":
         ov.save_model(found.model, version / INT8, compress_to_fp16=False)
         answers[contract.GOLDEN_INT8] = golden.to_text(predict(found.model, pixels, "int8"))
     return Served({**runtime, **found.record}, runtime | {contract.PRECISION: found.precision}, answers,
-                  found.review_threshold)
+                  found.thresholds)
 
 
 def quantized(saved_model: Path, pixels: np.ndarray) -> ov.Model:
@@ -206,6 +209,19 @@ def spaced(count: int, most: int) -> np.ndarray:
     return np.unique(np.linspace(0, count - 1, min(count, most)).astype(int))
 
 
+def tta_threshold(model: ov.Model, pixels: np.ndarray, labels: np.ndarray, accepted_error: float,
+                  votes: np.ndarray | None) -> float:
+    """Return the review threshold of answers that a client averages over an image and its mirror image.
+
+    Args:
+        model: in int8, calibrated. pixels, labels: of the validation split, see spread().
+        accepted_error, votes: see calibration.review_threshold.
+    """
+    averages = (predict(model, pixels, "int8") + predict(model, np.flip(pixels, 2).copy(), "int8")) / 2
+    right = averages.argmax(axis=1) == labels
+    return calibration.review_threshold(averages.max(axis=1), right, accepted_error, votes)[0]
+
+
 def measured(saved_model: Path, splits: dict[str, dataset.Images], wanted: str, accepted_error: float,
              votes: np.ndarray | None = None) -> Measured:
     """Compare the precisions that a SavedModel may be served with.
@@ -219,21 +235,23 @@ def measured(saved_model: Path, splits: dict[str, dataset.Images], wanted: str, 
     """
     models = {name: ov.Core().read_model(saved_model) for name in ("float32", "bfloat16")}
     (pixels, labels), (test, test_labels) = (spread(splits[name], JUDGED_IMAGES) for name in ("validation", "test"))
-    plain, threshold = predict(models["float32"], pixels, "float32"), 0.0
+    plain, own, needed = predict(models["float32"], pixels, "float32"), None, {}
     compared = candidates(wanted, len(labels))
     if "int8" in compared:
         rough = quantized(saved_model, spread(splits["train"], CALIBRATION_IMAGES)[0])
         own = None if votes is None else votes[spaced(len(votes), JUDGED_IMAGES)]
         decision = calibration.decide(labels, predict(rough, pixels, "int8"), accepted_error, own)
         models["int8"] = with_temperature(rough, decision["temperature"])
-        threshold = decision["review_threshold"]
     found = {name: agreement(labels, plain, predict(models[name], pixels, name)) for name in compared}
     chosen = choose(wanted, found)
     record = {"precision": chosen, "validation": found}
     if wanted == "auto" and "int8" not in compared:
         record["int8"] = f"not judged: it takes {INT8_IMAGES} validation images, there are {len(labels)}"
+    if chosen == "int8":
+        needed = {contract.REVIEW_THRESHOLD: decision["review_threshold"],
+                  contract.TTA_REVIEW_THRESHOLD: tta_threshold(models[chosen], pixels, labels, accepted_error, own)}
     if chosen != "float32":
         record["test"] = agreement(test_labels, predict(models["float32"], test, "float32"),
                                    predict(models[chosen], test, chosen))
-    return Measured(chosen, record, models[chosen], threshold if chosen == "int8" else 0.0)
+    return Measured(chosen, record, models[chosen], needed)
 

@@ -16,10 +16,12 @@ from urllib import request
 
 import pytest
 
-from core import contract, triton_config
+from core import contract, manifest, triton_config
 from serving import releases, snapshot
 from serving.errors import ServingError
+from serving.server import Server
 from serving.started import started
+from serving.supervisor import Keeper
 from tests.support import repository as small
 from tests.support.repository import SERVED
 from tests.support.site import COMMAND, ROOT, ask, form, predict
@@ -44,18 +46,26 @@ def bad(repository, tmp_path):
     config = triton_config.read(path)
     triton_config.set_parameters(config, {contract.GOLDEN: "; ".join(["1.0 0.0 0.0 0.0", "0.0 1.0 0.0 0.0"] * 2)})
     triton_config.write(path, config)
+    manifest.write(folder)
     return folder
 
 
+CONTAINER = ["unshare", "--user", "--map-root-user", "--pid", "--fork", "--mount-proc"]
+"""Runs a program that sees no process of others, as in a container."""
+
+
 @contextmanager
-def serving(store, log):
+def serving(store, log, inside=()):
     """Run `python -m serving` with gunicorn on a store; yield the page's address and the process."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    words = [sys.executable, "-m", "serving", "--repository", str(store), "--http-port", "0",
+    words = [*inside, sys.executable, "-m", "serving", "--repository", str(store), "--http-port", "0",
              "--log-file", str(log.with_suffix(".triton")), "--", *COMMAND]
     with started(words, f"http://{address}/health", 60, log, cwd=ROOT, env=os.environ | {"BIND": address}) as process:
         yield address, process
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGTERM)  # unshare itself passes no signal on
+            process.wait(30)
 
 
 def wait_for(log, text, seconds=30.0):
@@ -101,6 +111,80 @@ def test_publish_and_rollback_under_load_lose_and_mix_nothing(repository, other,
     pairs = {pair for _, *pair in map(tuple, seen) for pair in [tuple(pair)]}
     assert {source for source, _ in pairs} == {contract.PHANTOM, "other"} and len(pairs) == 2
     assert [source for _, source, _ in seen][-1] == contract.PHANTOM
+
+
+def test_two_containers_that_share_a_store_touch_nothing_of_each_other(repository, other, scans, tmp_path):
+    store, logs = tmp_path / "releases", [tmp_path / str(number) for number in range(3)]
+    releases.publish(repository, store)
+
+    def held() -> set:
+        return set((store / ".serving").glob("run-*"))
+
+    with serving(store, logs[0], CONTAINER) as (site, _):
+        mine = held()
+        with serving(store, logs[1], CONTAINER) as (_, killed):
+            theirs = held() - mine
+            os.killpg(killed.pid, signal.SIGKILL)
+        assert predict(site, scans[0])[0] == 200 and len(mine) == len(theirs) == 2 and mine | theirs <= held()
+        with serving(store, logs[2], CONTAINER) as (restarted, _):
+            assert mine <= held() and not theirs & held()
+            second = releases.publish(other, store)
+            for one in (logs[0], logs[2]):
+                wait_for(one, f"Release {second} serves")
+            assert mine <= held()  # the one before goes on for a while
+            assert [predict(one, scans[0])[2]["data_source"] for one in (site, restarted)] == ["other"] * 2
+        assert predict(site, scans[0])[0] == 200 and ask(site, "GET", "/health")[0] == 200
+    assert not held()
+    assert [entry["event"] for entry in releases.log(store)] == [
+        releases.PUBLISHED, *[releases.SERVES] * 3, releases.PUBLISHED, *[releases.SERVES] * 2]
+
+
+def looked_until(keeper, condition, seconds=60.0) -> bool:
+    """Let a keeper do its work until something has come true; return whether it has."""
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        assert keeper.look()
+        time.sleep(0.05)
+    return condition()
+
+
+def test_triton_is_watched_while_a_release_starts_and_what_fails_for_a_while_is_tried_again(
+        repository, other, tmp_path, monkeypatch, capfd):
+    store, slow, take = tmp_path / "releases", threading.Event(), snapshot.take
+    begun = []
+
+    def take_slowly(source, destination):
+        if source != first:
+            begun.append(source)
+            slow.wait(60)
+            if len(begun) == 1:
+                raise OSError("Cannot allocate memory")
+        return take(source, destination)
+
+    releases.publish(repository, store)
+    first = releases.current(store)
+    monkeypatch.setattr(snapshot, "take", take_slowly)
+    with Server(first) as server:
+        keeper = Keeper(server, store, check_every=60)
+        releases.point(store, shutil.copytree(other, store / "9-second").name)
+        assert looked_until(keeper, lambda: begun)
+        os.kill(server.pid, signal.SIGKILL)
+        with socket.socket() as taken:
+            taken.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            assert looked_until(keeper, lambda: not server.is_running())
+            taken.bind(("127.0.0.1", server.http_port))
+            taken.listen()
+            assert looked_until(keeper, lambda: keeper._starts.failures)
+        assert looked_until(keeper, lambda: not keeper._starts.failures) and server.is_running()
+        server.check()
+        slow.set()
+        assert looked_until(keeper, lambda: keeper.server is not server)
+        keeper.server.check()
+        keeper.end()
+    printed = capfd.readouterr().err
+    assert "Triton does not start, next try in 1 s" in printed and "Triton answers again" in printed
+    assert f"Release 9-second does not start, {first.name} goes on, next try in 1 s: Cannot" in printed
+    assert not list((store / ".serving").iterdir())
 
 
 def test_an_older_release_answers_beside_the_current_one(repository, other, classifier, scans, tmp_path):
@@ -157,8 +241,7 @@ def test_a_publisher_killed_at_any_moment_leaves_a_store_that_loads(repository, 
         process.send_signal(signal.SIGKILL)
         process.wait()
         release = releases.current(store)
-        snapshot.require_complete(release)
-        assert snapshot.require_digests(release) > 0
+        snapshot.require_manifest(release, release)
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert releases.current(store).name in done.stdout
@@ -175,8 +258,46 @@ def test_only_so_many_releases_are_kept_and_never_one_publisher_too_many(reposit
     with pytest.raises(ServingError, match="one of the releases"):
         releases.rollback(store, names[0])
     assert releases.rollback(store) == names[1]
-    with pytest.raises(ServingError, match="a release before"):
+    with pytest.raises(ServingError, match="a release that was current before.*--to"):
         releases.rollback(store)
+
+
+def test_rollback_goes_back_along_what_was_current_and_was_not_rejected(tmp_path, capsys):
+    store = tmp_path / "releases"
+    names = [f"{number}-name" for number in range(5)]
+    for name in names:
+        (store / name).mkdir(parents=True)
+    releases.point(store, names[0])  # by a version that wrote no log
+    releases.move(store, releases.PUBLISHED, names[1])
+    releases.move(store, releases.PUBLISHED, names[2])
+    assert releases.rollback(store) == names[1]
+    releases.move(store, releases.PUBLISHED, names[3])
+    releases.record(store, releases.SERVES, names[3])
+    assert releases.rollback(store) == names[1]  # not names[2], which was taken back
+    releases.move(store, releases.PUBLISHED, names[3])
+    releases.record(store, releases.REJECTED, names[3], reason="Expected right answers.\nReceived: wrong ones.")
+    releases.move(store, releases.PUBLISHED, names[4])
+    assert releases.main(["list", "--store", str(store)]) == releases.main(["log", "--store", str(store)]) == 0
+    printed = capsys.readouterr().out
+    assert f"  {names[3]} rejected: Expected right answers. Received" in printed and f"* {names[4]}\n" in printed
+    assert f"rolled back to {names[1]}" in printed
+    releases.delete_older(store, keep=3)
+    assert releases.names(store) == [names[1], names[3], names[4]]  # those on the way, though another one is newer
+    assert releases.rollback(store) == names[1]
+
+
+def test_what_happens_after_the_switch_is_no_failed_publication(tmp_path, monkeypatch, capsys):
+    store = tmp_path / "releases"
+    for name in ("1-name", "2-name"):
+        (store / name).mkdir(parents=True)
+    (store / releases.LOG).mkdir()  # cannot be written
+    monkeypatch.setattr(releases, "log", lambda _store: [])
+    monkeypatch.setattr(releases.shutil, "rmtree", lambda *_arguments: (store / "2-name/none").unlink())  # nor deleted
+    releases.move(store, releases.PUBLISHED, "2-name")
+    releases.delete_older(store, keep=1)
+    errors = capsys.readouterr().err
+    assert releases.current(store).name == "2-name"
+    assert "Release 1-name cannot be deleted" in errors and "cannot be written" in errors
 
 
 def test_a_mistake_is_one_line(tmp_path):

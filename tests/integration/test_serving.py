@@ -16,7 +16,7 @@ from tritonclient.http import InferenceServerClient, InferInput
 
 import client
 from client import __main__ as command
-from core import contract, triton_config
+from core import contract, manifest, triton_config
 from imaging import decode
 from serving.errors import ServingError
 from serving.server import SHARED_MEMORY, Server
@@ -237,7 +237,8 @@ def test_serving_ends_with_its_command_and_leaves_nothing(repository):
     errors = process.communicate(timeout=120)[1]
     assert process.returncode == 7, errors
     assert "Ready: http://127.0.0.1:" in errors
-    assert not remains(f"{process.pid}-") and not list((repository.parent / ".serving").glob(f"{process.pid}-*"))
+    name = f"run-{process.pid}-"
+    assert not remains(name) and not list((repository.parent / ".serving").glob(f"{name}*"))
 
 
 @pytest.mark.parametrize(("number", "awaited"), [(signal.SIGTERM, "Starting"), (signal.SIGINT, "Ready")])
@@ -249,7 +250,7 @@ def test_a_signal_ends_everything_in_order(repository, number, awaited):
     process.send_signal(number)
     errors = process.communicate(timeout=60)[1]
     assert process.returncode == 128 + number and "Traceback" not in errors
-    assert not remains(f"{process.pid}-")
+    assert not remains(f"run-{process.pid}-")
 
 
 def test_what_a_killed_run_left_is_swept_by_the_next(repository):
@@ -259,11 +260,11 @@ def test_what_a_killed_run_left_is_swept_by_the_next(repository):
             break
     killed.kill()
     killed.communicate()
-    assert remains(f"{killed.pid}-")
+    assert remains(f"run-{killed.pid}-")
     following = serve(repository, "--", "true")
     errors = following.communicate(timeout=120)[1]
     assert following.returncode == 0, errors
-    assert not remains(f"{killed.pid}-")
+    assert not remains(f"run-{killed.pid}-")
 
 
 @pytest.fixture
@@ -320,6 +321,7 @@ BROKEN = [(rename_output, "Expected custom/config.pbtxt to name"), (swap_labels,
 @pytest.mark.parametrize(("change", "message"), BROKEN)
 def test_a_repository_that_would_answer_wrongly_is_not_served(copy, change, message):
     change(copy)
+    manifest.write(copy)
     server = Server(copy)
     with pytest.raises(ServingError) as caught:
         server.start()

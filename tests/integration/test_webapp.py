@@ -23,7 +23,7 @@ from PIL import Image
 from urllib3.filepost import encode_multipart_formdata
 
 import client
-from core import contract, triton_config
+from core import contract, manifest, triton_config
 from imaging import decode
 from serving.server import Server
 from tests.support import storage
@@ -128,6 +128,7 @@ def test_health_notices_what_triton_does_not(repository):
 def test_a_repository_may_hold_one_network_only(repository, tmp_path):
     for name in (contract.PREPROCESS, "custom", contract.classifier("custom")):
         shutil.copytree(repository / name, tmp_path / name)
+    manifest.write(tmp_path)
     with Server(tmp_path) as half, published(half.url) as site:
         status, _, answer = ask(site, "GET", "/health")
         assert (status, answer["models"]) == (200, {"custom": True})
@@ -149,6 +150,7 @@ def test_a_network_that_no_list_names_is_served_by_its_own_rank_and_title(reposi
         config.name = folder.name
         triton_config.set_parameters(config, facts)
         triton_config.write(folder / triton_config.FILE, config)
+    manifest.write(tmp_path)
     with Server(tmp_path) as half, published(half.url) as site:
         assert list(ask(site, "GET", "/health")[2]["models"].items()) == [("vit_b16", True), ("custom", True)]
         assert predict(site, encoded("L", "PNG"))[2]["model_type"] == "vit_b16"

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from core import contract
+from core import contract, manifest
 
 SIZE, MAX_BATCH_SIZE = 32, 8
 NETWORKS = ("custom", "resnet50")
@@ -40,6 +40,7 @@ def write(folder: Path, first_seed: int = 0, facts: dict[str, str] = FACTS) -> N
     for name in SERVED:
         shown = facts | export.titles()[name] | RUNTIMES[name]
         config.write(folder, config.classifier(name, shown, MAX_BATCH_SIZE))
+    manifest.write(folder)
 
 
 def _network(seed: int):

@@ -269,7 +269,7 @@ class TritonPythonModel:
         while True:
             try:
                 answer()
-            except Exception as error:  # of Triton, which no longer wants the answer; others wait for theirs
+            except Exception as error:  # whatever it is, this thread must live
                 pb_utils.Logger.log_error(f"{self.name}: {error}")
 
     def _answer_image(self) -> None:
@@ -323,23 +323,29 @@ class TritonPythonModel:
         taken = [one for one in taken if one.deadline >= now]
         if not taken:
             return
-        batch = {name: np.concatenate([one.feed[name] for one in taken]) for name in self.inputs}
         try:
+            batch = {name: np.concatenate([one.feed[name] for one in taken]) for name in self.inputs}
             result = self.compute(batch, set(self.outputs))
+            ends = np.cumsum([one.rows for one in taken])[:-1]
+            parts = {name: np.split(array, ends) for name, array in result.items()}
         except Exception:  # whatever it is, each request hears of its own
             for one in taken:
                 self._send(one.request, partial(self.compute, one.feed, one.wanted))
             return
-        ends = np.cumsum([one.rows for one in taken])[:-1]
-        parts = {name: np.split(array, ends) for name, array in result.items()}
         for index, one in enumerate(taken):
             rows = {name: parts[name][index] for name in parts}
             self._send(one.request, lambda rows=rows: rows)
 
     def _send(self, request, compute: Callable) -> None:
-        """Answer a request with the outcome of a computation; until then its memory, the input, must be kept."""
+        """Answer a request with the outcome of a computation; until then its memory, the input, must be kept.
+
+        What Triton raises as it no longer wants the answer is logged only: others wait for theirs.
+        """
         response = self._outcome(request, compute)
-        request.get_response_sender().send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        try:
+            request.get_response_sender().send(response, flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+        except Exception as error:
+            pb_utils.Logger.log_error(f"{self.name}: {error}")
 
     def _outcome(self, request, compute: Callable):
         """Return the response of a computation; an error of the graph becomes it: the user's if the input is bad."""
