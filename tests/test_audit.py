@@ -153,8 +153,8 @@ def test_what_stands_behind_the_end_and_is_no_record_is_refused_and_kept(folder)
 def test_only_the_owner_may_look_into_a_new_folder_and_the_log_says_where_it_ends(tmp_path, caplog):
     caplog.set_level("INFO")
     log = audit.AuditLog(tmp_path / "a/audit")
-    log.append(RECORD, RECORD)
-    log.append(RECORD)
+    log.remind(log.append(RECORD, RECORD))
+    log.remind(log.append(RECORD))
     assert log.folder.stat().st_mode & 0o777 == 0o700
     line, = caplog.records  # one an hour
     assert (line.records, line.last) == (2, json.loads(lines(log.folder)[1])["code"])

@@ -83,8 +83,8 @@ class AuditLog:
         """Return an image's keyed digest: equal for equal bytes, and telling nothing to who lacks the key."""
         return code(self._key, image)
 
-    def append(self, *records: dict[str, Any]) -> None:
-        """Write records to the disk, all or none.
+    def append(self, *records: dict[str, Any]) -> dict[str, Any]:
+        """Write records to the disk, all or none; return the head behind them, see verify().
 
         Args:
             records: JSON values; sequence, previous and code are added.
@@ -111,10 +111,10 @@ class AuditLog:
                 raise
             if is_new:
                 sync(self.folder)
-        self._remind(end)
+        return end
 
-    def _remind(self, end: dict[str, Any]) -> None:
-        """Say once in a while where the log ends, for whoever compares it later."""
+    def remind(self, end: dict[str, Any]) -> None:
+        """Say once in a while where the log ends, for whoever compares it later. Args: end: what append() returned."""
         if time.monotonic() - self._said >= REMINDER:
             self._said = time.monotonic()
             log.info("audit", extra={"records": end["sequence"], "last": end["last"]})
@@ -320,7 +320,7 @@ def record(*answers: tuple[Picture, Answer]) -> None:
         return
     entries = [entry(audit, picture, answer) for picture, answer in answers]
     try:
-        in_thread("audit", audit.append, *entries)  # other requests need not wait for the disk
+        audit.remind(in_thread("audit", audit.append, *entries))  # other requests need not wait for the disk
     except (OSError, AuditError) as error:
         current_app.logger.error("audit: %s", error, extra={"request_id": request_id()})
         raise Refused(503, "audit_unavailable", "The record of this answer cannot be written, so it is not given. Try "
