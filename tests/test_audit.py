@@ -23,6 +23,7 @@ from tests.support import medical
 from webapp import audit, create_app, keys
 
 RECORD = {"time": "2026-01-01", "class": contract.CLASSES[0]}
+KEY = bytes(range(32))
 RECORDED = ("sequence", "previous", "time", "request_id", "key", "image", "slice", "model", "revision", "class",
             "probabilities", "ms", "code")
 """What records hold, under names that programs know."""
@@ -30,7 +31,10 @@ RECORDED = ("sequence", "previous", "time", "request_id", "key", "image", "slice
 
 @pytest.fixture
 def folder(tmp_path):
-    """A log of six records in two files."""
+    """A log of six records in two files, under KEY."""
+    (tmp_path / "audit").mkdir()
+    (tmp_path / "audit/key").write_text(KEY.hex())
+    (tmp_path / "audit/key").chmod(0o600)
     log = audit.AuditLog(tmp_path / "audit", most_bytes=700)
     for number in range(6):
         log.append(RECORD | {"number": number})
@@ -79,7 +83,12 @@ def forge(all_lines):
     all_lines[1], _ = audit.sealed({**json.loads(all_lines[1]), "class": contract.HEALTHY}, bytes(32))
 
 
-@pytest.mark.parametrize("change", [edit, delete, delete_last, reorder, insert, forge], ids=lambda one: one.__name__)
+def insert_head(all_lines):
+    all_lines.insert(1, audit.sealed({"sequence": 2, "last": "", "file": 1, "size": 0}, KEY)[0])
+
+
+@pytest.mark.parametrize("change", [edit, delete, delete_last, reorder, insert, forge, insert_head],
+                         ids=lambda one: one.__name__)
 def test_every_change_is_found(folder, change, capsys):
     path = sorted(folder.glob("audit-*.jsonl"))[0 if change is not delete_last else -1]
     kept = path.read_bytes().splitlines(True)
@@ -97,6 +106,9 @@ def test_every_change_is_found(folder, change, capsys):
 def test_a_changed_head_is_found(folder):
     head = json.loads((folder / "head.json").read_text())
     (folder / "head.json").write_text(json.dumps(head | {"sequence": 5}))
+    with pytest.raises(audit.AuditError, match="changed"):
+        verify(folder)
+    (folder / "head.json").write_bytes(lines(folder)[-1])
     with pytest.raises(audit.AuditError, match="changed"):
         verify(folder)
     (folder / "head.json").unlink()

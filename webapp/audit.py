@@ -204,7 +204,10 @@ def read_head(folder: Path, key: bytes) -> dict[str, Any]:
         if any(folder.glob("audit-*.jsonl")) and part(folder, 1).stat().st_size:
             raise AuditError(f"Expected {path}. Received: no such file, though there are records.")
         return dict(START)
-    return opened(path.read_bytes(), key, str(path))[0]
+    head = opened(path.read_bytes(), key, str(path))[0]
+    if head.keys() != START.keys():
+        raise AuditError(f"{path}: this was changed: it is a record, which has a code as well")
+    return head
 
 
 def opened(line: bytes, key: bytes, place: str) -> tuple[dict[str, Any], str]:
@@ -273,7 +276,7 @@ def next_of(line: bytes, sequence: int, last: str, key: bytes, place: str) -> tu
         AuditError: it was changed, or follows another one.
     """
     record, seal = opened(line, key, place)
-    if (record["sequence"], record["previous"]) != (sequence + 1, last):
+    if (record["sequence"], record.get("previous")) != (sequence + 1, last):  # a head has a code as well
         raise AuditError(f"{place}: record {record['sequence']} follows record {sequence}: records were deleted, "
                          "inserted or put in another order")
     return record["sequence"], seal

@@ -1,5 +1,6 @@
 """Reading the form: one image in `file`, optionally the network in `model`. Everything else is refused."""
 
+import errno
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,6 +24,8 @@ BATCH_FILES, BATCH_BYTES = 32, 64 * 2**20
 """Most images of a request to /predict/batch, and most bytes of its body."""
 PIECE = 2**20
 """Bytes of a refused body that are read at a time."""
+REST = BATCH_BYTES
+"""Most bytes that are read of what a refused request still sends; then its connection is closed."""
 PARSED = 2**16
 """Bytes of a form that are read and parsed at a time."""
 
@@ -205,12 +208,20 @@ def discard_rest(response: Response) -> Response:
     in which its worker serves nobody.
     """
     if request.environ.get("wsgi.input_terminated"):
-        response.call_on_close(partial(read_rest, request.environ["wsgi.input"]))
+        seconds = services().settings.UPLOAD_TIMEOUT
+        response.call_on_close(partial(read_rest, request.environ["wsgi.input"], seconds))
     return response
 
 
-def read_rest(body: BinaryIO) -> None:
-    """Read a body to its end and drop it, letting other requests in between."""
-    with suppress(Exception):  # of gunicorn and of the socket; gunicorn then closes the connection
-        while body.read(PIECE):
+def read_rest(body: BinaryIO, seconds: float) -> None:
+    """Read a body to its end and drop it, letting other requests in between.
+
+    Raises:
+        ConnectionResetError: it has not ended after so many seconds or REST bytes. gunicorn then closes the connection.
+    """
+    with gevent.Timeout(seconds, False), suppress(Exception):  # of gunicorn and of the socket; it is closed then too
+        for _ in range(REST // PIECE):
+            if not body.read(PIECE):
+                return
             gevent.sleep(0)
+    raise ConnectionResetError(errno.ECONNRESET, "The rest of a refused upload did not end.")
