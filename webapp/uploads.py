@@ -25,8 +25,8 @@ BATCH_FILES, BATCH_BYTES = 32, 64 * 2**20
 """Most images of a request to /predict/batch, and most bytes of its body."""
 PIECE = 2**20
 """Bytes of a refused body that are read at a time."""
-REST = BATCH_BYTES
-"""Most bytes that are read of what a refused request still sends; then its connection is closed."""
+REST = 4 * BATCH_BYTES
+"""Most bytes that are read of what a refused request still sends; then its connection is closed, answer or not."""
 PARSED = 2**16
 """Bytes of a form that are read and parsed at a time."""
 

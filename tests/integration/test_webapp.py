@@ -199,16 +199,15 @@ def test_slow_connections_do_not_block_the_others(site):
 
 
 def test_a_refused_upload_that_drips_is_cut_off(server):
-    with published(server.url, {"UPLOAD_TIMEOUT": "1"}) as address:
-        with socket.create_connection(address.split(":"), timeout=0.2) as slow:
-            slow.sendall(b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 999999999\r\n\r\n")
-            for _ in range(100):
-                with suppress(TimeoutError):
-                    if not slow.recv(9999):
-                        break
-                slow.sendall(b"x")
-            else:
-                pytest.fail("The connection is still open.")
+    with published(server.url, {"UPLOAD_TIMEOUT": "1"}) as address, ExitStack() as stack:
+        slow = stack.enter_context(socket.create_connection(address.split(":"), timeout=0.2))
+        slow.sendall(b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 999999999\r\n\r\n")
+        for _ in range(100):
+            with suppress(TimeoutError):
+                if not slow.recv(9999):
+                    return
+            slow.sendall(b"x")
+    pytest.fail("The connection is still open.")
 
 
 def send_batch(site: str, *contents: bytes, **fields: str) -> tuple:
