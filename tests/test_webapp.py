@@ -267,6 +267,14 @@ def test_posts_from_other_sites_are_refused(web, headers, accepted):
     assert answer.status_code == (400 if accepted else 403)
 
 
+def test_only_the_names_of_the_server_are_answered(dead_port):
+    web = create_app({"TRITON_URL": dead_port, "TRUSTED_HOSTS": "localhost,mri.example"}).test_client()
+    assert web.get("/health/live", headers={"Host": "mri.example:5000"}).status_code == 200
+    for method, path in (("GET", "/"), ("POST", "/predict")):
+        answer = web.open(path, method=method, headers={"Host": "evil.example"})
+        assert (answer.status_code, answer.json["code"]) == (400, "bad_request")
+
+
 def test_without_triton_predict_asks_to_try_later(web):
     answer = send(web, file=upload(picture()))
     assert (answer.status_code, answer.json["code"]) == (503, "server_unavailable")

@@ -50,6 +50,7 @@ def create_app(config: dict[str, Any] | None = None) -> Flask:
     logs.configure()
     app = Flask(__package__)
     app.config.from_mapping((config or {}) | known.model_dump())
+    app.config["TRUSTED_HOSTS"] = known.TRUSTED_HOSTS.split(",") if known.TRUSTED_HOSTS else None
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask names the base class of its provider
     app.jinja_env.globals.update(classes=contract.CLASSES, titles=contract.CLASS_TITLES)
     app.extensions["services"] = built(known)
