@@ -29,7 +29,7 @@ from serving.server import Server
 from tests.support import storage
 from tests.support.repository import FACTS, NETWORKS, SERVED
 from tests.support.site import COMMAND, ROOT, ask, encoded, form, predict, published
-from webapp import health
+from webapp import audit, health
 
 
 @pytest.fixture(scope="module")
@@ -343,15 +343,19 @@ def test_with_api_keys_only_their_owners_get_in(server, scans, tmp_path):
     def send(**headers: str) -> tuple:
         return ask(address, "POST", "/predict", body, kind | headers)
 
-    with published(server.url, {"API_KEYS": str(file)}) as address:
+    with published(server.url, {"API_KEYS": str(file), "AUDIT_LOG": str(tmp_path / "audit")}) as address:
         status, headers, answer = send()
         assert (status, headers["WWW-Authenticate"], answer["code"]) == (401, "Bearer", "no_key")
         assert send(Authorization=f"Bearer {key}x")[0] == 401
-        assert send(Authorization=f"Bearer {key}")[0] == 200
+        with ThreadPoolExecutor(8) as pool:
+            assert {one[0] for one in pool.map(lambda _: send(Authorization=f"Bearer {key}"), range(20))} == {200}
         assert send(Authorization="Basic " + base64.b64encode(f"me:{key}".encode()).decode())[0] == 200
         assert ask(address, "GET", "/metrics")[0] == 401
         subprocess.run([*words, "remove", file, "ward-7"], cwd=ROOT, check=True)
         assert send(Authorization=f"Bearer {key}")[0] == 401
+    assert audit.verify(tmp_path / "audit", audit.read_key(tmp_path / "audit/key"))["sequence"] == 21
+    records = [json.loads(line) for line in (tmp_path / "audit/audit-000001.jsonl").read_bytes().splitlines()]
+    assert {one["key"] for one in records} == {"ward-7"}
 
 
 @pytest.mark.parametrize("settings", [{"API_KEYS": "none"}, {"RATE_LIMIT": "-1"}, {"MAX_IN_FLIGHT": "many"},
