@@ -46,8 +46,8 @@ def picture(data: bytes, choice: Choice = UNNAMED) -> Picture:
     """
     if is_medical(data):
         one = read(data, choice)
-        return Picture(one.encoded(), one.warnings, one.place())
+        return Picture(one.encoded(), data, one.warnings, one.place())
     if choice != UNNAMED:
         raise ImageError("no_such_slice", "This file is a single image. Choose no slice of it, or send "
                          f"a {readers.listed(readers.SLICE_READERS)} file.")
-    return Picture(data)
+    return Picture(data, data)

@@ -62,10 +62,12 @@ class Picture:
     """A file as something that imaging.canonical() takes.
 
     Attributes:
-        encoded: the bytes. warnings, place: see Slice; empty for an ordinary image.
+        encoded: the bytes. file: those of the file that it comes from. warnings, place: see Slice; empty for an
+            ordinary image.
     """
 
     encoded: bytes
+    file: bytes
     warnings: tuple[str, ...] = ()
     place: str = ""
 

@@ -1,5 +1,6 @@
 """The audit log: whole, in order, and no change goes unnoticed."""
 
+import hmac
 import io
 import json
 import os
@@ -10,23 +11,30 @@ import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
 import pytest
 from PIL import Image
 
 import client
 from core import contract
+from imaging import volume
 from tests.conftest import PROJECT
-from webapp import audit, create_app
+from tests.support import medical
+from webapp import audit, create_app, keys
 
 RECORD = {"time": "2026-01-01", "class": contract.CLASSES[0]}
-RECORDED = ("sequence", "previous", "time", "request_id", "image", "model", "revision", "class", "probabilities", "ms",
-            "code")
-"""What records have held from the first, under names that programs know."""
+KEY = bytes(range(32))
+RECORDED = ("sequence", "previous", "time", "request_id", "key", "image", "slice", "model", "revision", "class",
+            "probabilities", "ms", "code")
+"""What records hold, under names that programs know."""
 
 
 @pytest.fixture
 def folder(tmp_path):
-    """A log of six records in two files."""
+    """A log of six records in two files, under KEY."""
+    (tmp_path / "audit").mkdir()
+    (tmp_path / "audit/key").write_text(KEY.hex())
+    (tmp_path / "audit/key").chmod(0o600)
     log = audit.AuditLog(tmp_path / "audit", most_bytes=700)
     for number in range(6):
         log.append(RECORD | {"number": number})
@@ -75,7 +83,12 @@ def forge(all_lines):
     all_lines[1], _ = audit.sealed({**json.loads(all_lines[1]), "class": contract.HEALTHY}, bytes(32))
 
 
-@pytest.mark.parametrize("change", [edit, delete, delete_last, reorder, insert, forge], ids=lambda one: one.__name__)
+def insert_head(all_lines):
+    all_lines.insert(1, audit.sealed({"sequence": 2, "last": "", "file": 1, "size": 0}, KEY)[0])
+
+
+@pytest.mark.parametrize("change", [edit, delete, delete_last, reorder, insert, forge, insert_head],
+                         ids=lambda one: one.__name__)
 def test_every_change_is_found(folder, change, capsys):
     path = sorted(folder.glob("audit-*.jsonl"))[0 if change is not delete_last else -1]
     kept = path.read_bytes().splitlines(True)
@@ -93,6 +106,9 @@ def test_every_change_is_found(folder, change, capsys):
 def test_a_changed_head_is_found(folder):
     head = json.loads((folder / "head.json").read_text())
     (folder / "head.json").write_text(json.dumps(head | {"sequence": 5}))
+    with pytest.raises(audit.AuditError, match="changed"):
+        verify(folder)
+    (folder / "head.json").write_bytes(lines(folder)[-1])
     with pytest.raises(audit.AuditError, match="changed"):
         verify(folder)
     (folder / "head.json").unlink()
@@ -116,8 +132,44 @@ def test_the_remains_of_a_crash_are_cut_off_and_a_whole_record_is_kept(folder):
     head, key = (folder / "head.json").read_bytes(), audit.read_key(folder / "key")
     audit.AuditLog(folder, most_bytes=10**6).append(RECORD)
     (folder / "head.json").write_bytes(head)  # as if the crash came between the record and the head
+    assert audit.verify(folder, key)["sequence"] == 8
     audit.AuditLog(folder, most_bytes=10**6).append(RECORD)
     assert audit.verify(folder, key)["sequence"] == 9
+
+
+@pytest.mark.parametrize("size", [10**6, 700], ids=["one file", "several files"])
+def test_behind_an_older_head_no_record_is_lost(tmp_path, size):
+    log = audit.AuditLog(tmp_path / "audit", most_bytes=size)
+    log.append(RECORD)
+    head = (log.folder / "head.json").read_bytes()
+    log.append(*[RECORD | {"number": number} for number in range(3)])
+    log.append(RECORD)
+    log.append(RECORD)
+    (log.folder / "head.json").write_bytes(head)
+    with sorted(log.folder.glob("audit-*.jsonl"))[-1].open("ab") as file:
+        file.write(b'{"half')
+    assert verify(log.folder)["sequence"] == 6
+    audit.AuditLog(log.folder, most_bytes=size).append(RECORD)
+    assert verify(log.folder)["sequence"] == len(lines(log.folder)) == 7
+
+
+def test_what_stands_behind_the_end_and_is_no_record_is_refused_and_kept(folder):
+    path = sorted(folder.glob("audit-*.jsonl"))[-1]
+    with path.open("ab") as file:
+        file.write(lines(folder)[-1])
+    with pytest.raises(audit.AuditError, match="behind the end: record 6 follows record 6"):
+        audit.AuditLog(folder).append(RECORD)
+    assert len(lines(folder)) == 7
+
+
+def test_only_the_owner_may_look_into_a_new_folder_and_the_log_says_where_it_ends(tmp_path, caplog):
+    caplog.set_level("INFO")
+    log = audit.AuditLog(tmp_path / "a/audit")
+    log.remind(log.append(RECORD, RECORD))
+    log.remind(log.append(RECORD))
+    assert log.folder.stat().st_mode & 0o777 == 0o700
+    line, = caplog.records  # one an hour
+    assert (line.records, line.last) == (2, json.loads(lines(log.folder)[1])["code"])
 
 
 WRITER = """
@@ -174,10 +226,8 @@ def web(tmp_path, monkeypatch):
     return app.test_client()
 
 
-def send(web):
-    file = io.BytesIO()
-    Image.new("L", (64, 64), 99).save(file, "PNG")
-    return web.post("/predict", data={"file": (io.BytesIO(file.getvalue()), "Jane Doe.png")})
+def send(web, content: bytes = volume.png(Image.new("L", (64, 64), 99))):
+    return web.post("/predict", data={"file": (io.BytesIO(content), "Jane Doe.png")})
 
 
 def test_an_answer_has_its_record_without_names(web, tmp_path):
@@ -192,6 +242,32 @@ def test_an_answer_has_its_record_without_names(web, tmp_path):
     assert b"Jane" not in b"".join(lines(tmp_path / "audit")) and verify(tmp_path / "audit")["sequence"] == 2
 
 
+def test_a_record_names_the_uploaded_file_its_slice_and_who_asked(web, tmp_path, capsys):
+    keys.main(["add", str(tmp_path / "keys"), "ward-7"])
+    allowed = {"Authorization": f"Bearer {capsys.readouterr().out.split()[-1]}"}
+    asked = create_app({"AUDIT_LOG": str(tmp_path / "audit"), "API_KEYS": str(tmp_path / "keys")}).test_client()
+    scan = medical.nifti(np.arange(64 * 64 * 3, dtype=np.int16).reshape(64, 64, 3))
+    assert send(asked, scan).status_code == 401
+    chosen = {"file": (io.BytesIO(scan), "scan.nii"), "slice": "2"}
+    assert asked.post("/predict", data=chosen, headers=allowed).status_code == 200
+    record, = map(json.loads, lines(tmp_path / "audit"))
+    key = bytes.fromhex((tmp_path / "audit/key").read_text())
+    assert record["image"] == hmac.new(key, scan, "sha256").hexdigest()
+    assert (record["slice"], record["key"]) == ("axial 2 of 3", "ward-7")
+    send(web)
+    assert json.loads(lines(tmp_path / "audit")[-1])["key"] is None  # nobody needs one there
+
+
+def test_a_batch_has_a_record_for_each_answer(web, tmp_path):
+    images = [volume.png(Image.new("L", (64, 64), grey)) for grey in (9, 99)]
+    several = medical.nifti(np.zeros((64, 64, 3), np.int16))  # of which no slice is chosen
+    files = [(io.BytesIO(content), "a.png") for content in (images[0], several, images[1])]
+    answer = web.post("/predict/batch", data={"file": files})
+    assert [one["success"] for one in answer.json["results"]] == [True, False, True]
+    assert len({json.loads(line)["image"] for line in lines(tmp_path / "audit")}) == 2
+    assert verify(tmp_path / "audit")["sequence"] == 2
+
+
 def test_a_full_disk_withholds_the_answer_and_leaves_the_log_whole(web, tmp_path):
     assert send(web).status_code == 200
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -203,5 +279,7 @@ def test_a_full_disk_withholds_the_answer_and_leaves_the_log_whole(web, tmp_path
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
         signal.signal(signal.SIGXFSZ, ignored)
     assert (answer.status_code, answer.json["code"]) == (503, "audit_unavailable") and answer.headers["Retry-After"]
+    counted = web.application.extensions["services"].metrics.predictions.labels("custom", contract.CLASSES[0])
+    assert counted._value.get() == 1  # what is withheld does not count
     assert verify(tmp_path / "audit")["sequence"] == 1
     assert send(web).status_code == 200 and verify(tmp_path / "audit")["sequence"] == 2

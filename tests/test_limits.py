@@ -66,7 +66,8 @@ def test_without_its_storage_every_image_passes_and_the_log_says_so_once(caplog)
 
 @pytest.mark.parametrize(("address", "client"), [
     ("192.0.2.7", "192.0.2.7"), ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"), ("::ffff:192.0.2.7", "192.0.2.7"),
-    ("", "unknown")])
+    ("192.0.2.7:5555", "192.0.2.7"), ("[2001:db8:1:2:3::6]:5555", "2001:db8:1:2::/64"), ("", "unknown"),
+    ("[", "unknown"), ("unix:", "unknown"), ("fe80::1%eth0", "fe80::/64")])
 def test_who_a_client_is(address, client):
     with create_app().test_request_context(environ_base={"REMOTE_ADDR": address}):
         assert limits.client() == client

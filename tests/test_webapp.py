@@ -10,9 +10,11 @@ import struct
 import subprocess
 import sys
 import tempfile
+import types
 import zlib
 from datetime import datetime
 
+import gevent
 import pytest
 from PIL import Image
 from pythonjsonlogger.json import JsonFormatter
@@ -24,8 +26,9 @@ from core import contract
 from imaging import CODES, decode
 from tests.support import hostile
 from tests.support.repository import NETWORKS, SERVED
-from webapp import create_app, errors, logs, page, refused, security, uploads, worker
+from webapp import create_app, errors, keys, logs, page, refused, security, uploads, worker
 
+KEY = "known to few"
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 
 
@@ -117,8 +120,9 @@ BAD_FORMS = {
     "file in another field": ({"image": upload(b"1")}, 400, "unknown_field"),
     "no name of a model": ({"file": upload(b"1"), "model": "VGG 16"}, 404, "unknown_model"),
     "empty model": ({"file": upload(b"1"), "model": ""}, 404, "unknown_model"),
-    "many parts": ({"file": upload(b"1"), "model": ["custom"] * 20}, 413, "file_too_large"),
-    "long field": ({"file": upload(b"1"), "model": "x" * 200_000}, 413, "file_too_large"),
+    "many parts": ({"file": upload(b"1"), "model": ["custom"] * 20}, 413, "too_many_parts"),
+    "long field": ({"file": upload(b"1"), "model": "x" * 200_000}, 413, "field_too_long"),
+    "long name of a field": ({"file": upload(b"1"), "x" * 70_000: "1"}, 413, "field_too_long"),
 }
 
 
@@ -224,11 +228,51 @@ SENDERS = [
 ]
 
 
+def test_a_batch_that_is_too_large_is_told_what_a_batch_may_have(web):
+    answer = web.post("/predict/batch", **form(file=[upload(bytes(9 * 2**20))] * 8))
+    assert (answer.status_code, answer.json["code"]) == (413, "batch_too_large") and "64 MiB" in answer.json["error"]
+
+
+@pytest.fixture
+def unasked(tmp_path):
+    """An application that wants KEY and has a network in its repository; that it asks no Triton is checked."""
+    (tmp_path / "keys").write_text(f"ward-7 {keys.digest(KEY)}\n")
+    (tmp_path / "models" / contract.classifier("secret_net")).mkdir(parents=True)
+    with socket.create_server(("127.0.0.1", 0)) as triton:
+        triton.setblocking(False)
+        yield create_app({"TRITON_URL": f"127.0.0.1:{triton.getsockname()[1]}", "MODEL_REPOSITORY": tmp_path / "models",
+                          "API_KEYS": tmp_path / "keys", "STATUS_TIMEOUT": 0.3}).test_client()
+        with pytest.raises(BlockingIOError):
+            triton.accept()
+
+
+@pytest.mark.parametrize(("method", "path", "headers", "status"), [
+    ("GET", "/", {}, 401), ("POST", "/predict", {}, 401), ("GET", "/nothing", {}, 401), ("GET", "/static/no", {}, 404),
+    ("POST", "/predict", {"Sec-Fetch-Site": "cross-site"}, 403)])
+def test_a_stranger_learns_nothing_of_what_is_served(unasked, method, path, headers, status):
+    answer = unasked.open(path, method=method, headers=BROWSER | headers)
+    assert (answer.status_code, answer.mimetype) == (status, "text/html")
+    assert 'id="error"' in answer.text and contract.DISCLAIMER in answer.text and "secret_net" not in answer.text
+
+
+def test_the_numbers_ask_nobody(unasked):
+    allowed = {"Authorization": f"Bearer {KEY}"}
+    assert unasked.get("/metrics", headers=allowed).status_code == 200
+
+
 @pytest.mark.parametrize(("headers", "accepted"), SENDERS)
 def test_posts_from_other_sites_are_refused(web, headers, accepted):
     answer = send(web, headers)
     assert answer.json["code"] == ("missing_file" if accepted else "cross_site")
     assert answer.status_code == (400 if accepted else 403)
+
+
+def test_only_the_names_of_the_server_are_answered(dead_port):
+    web = create_app({"TRITON_URL": dead_port, "TRUSTED_HOSTS": "localhost,mri.example"}).test_client()
+    assert web.get("/health/live", headers={"Host": "mri.example:5000"}).status_code == 200
+    for method, path in (("GET", "/"), ("POST", "/predict")):
+        answer = web.open(path, method=method, headers={"Host": "evil.example"})
+        assert (answer.status_code, answer.json["code"]) == (400, "bad_request")
 
 
 def test_without_triton_predict_asks_to_try_later(web):
@@ -359,10 +403,12 @@ def test_the_review_threshold_is_a_probability_or_unknown(served, expected):
 
 
 @pytest.mark.parametrize(("served", "expected"), [
-    ({contract.REVIEW_THRESHOLD: "0.6"}, False), ({contract.REVIEW_THRESHOLD: "0.7"}, True), ({}, True)])
+    ({contract.REVIEW_THRESHOLD: "0.6"}, False), ({contract.REVIEW_THRESHOLD: "0.7"}, True), ({}, True),
+    ({contract.REVIEW_THRESHOLD: "0.65"}, False), ({contract.REVIEW_THRESHOLD: "0.650002"}, True)])
 def test_low_confidence_or_no_threshold_needs_a_review(dead_port, served, expected):
-    shares = dict.fromkeys(contract.CLASSES, 0.35 / (len(contract.CLASSES) - 1)) | {contract.CLASSES[1]: 0.65}
-    answer = client.Answer.of(client.Prediction("custom", contract.CLASSES[1], 0.65, shares), served)
+    sure = 0.650004  # shown as 0.65, and compared as it is shown
+    shares = dict.fromkeys(contract.CLASSES, (1 - sure) / (len(contract.CLASSES) - 1)) | {contract.CLASSES[1]: sure}
+    answer = client.Answer.of(client.Prediction("custom", contract.CLASSES[1], sure, shares), served)
     with create_app({"TRITON_URL": dead_port}).test_request_context():
         shown = page.render(result=answer)
     assert answer.needs_review is expected and ('id="review"' in shown) is expected
@@ -448,14 +494,22 @@ def test_command_line(arguments, code, text):
 
 def test_uploads_together_hold_no_more_than_their_budget():
     budget = uploads.Budget(100)
-    with budget.taken(60):
-        with pytest.raises(refused.Refused) as caught, budget.taken(41):
-            pass
-        assert caught.value.status == 503
-        with budget.taken(40):
-            pass
-    with budget.taken(100):
-        pass
+    budget.take(60)
+    with pytest.raises(refused.Refused) as caught:
+        budget.take(41)
+    assert caught.value.status == 503
+    budget.take(40)
+    budget.give(100)
+    budget.take(100)
+
+
+def test_an_upload_holds_its_memory_until_it_is_answered(app, monkeypatch):
+    budget, left = app.extensions["services"].uploads, []
+    monkeypatch.setattr(client.Classifier, "answer", lambda *_arguments: left.append(budget._left) or 1 / 0)
+    most, fields = budget._left, form(file=upload(picture()))
+    for _ in range(2):
+        assert app.test_client().post("/predict", **fields).status_code == 500
+    assert left == [most - len(fields["data"])] * 2 and budget._left == most
 
 
 def test_a_large_announcement_needs_room_before_it_is_read(dead_port):
@@ -473,8 +527,9 @@ def test_metrics_count_requests_without_names(web):
     assert 'http_request_duration_seconds_count{endpoint="views.predict"} 1.0' in text and "Jane" not in text
 
 
-def test_behind_a_proxy_with_a_prefix_every_address_has_it(dead_port):
-    web = create_app({"TRITON_URL": dead_port, "TRUSTED_PROXIES": 1}).test_client()
+@pytest.mark.parametrize("proxies", [1, 2])
+def test_behind_proxies_of_which_one_adds_a_prefix_every_address_has_it(dead_port, proxies):
+    web = create_app({"TRITON_URL": dead_port, "TRUSTED_PROXIES": proxies}).test_client()
     for path in ("/", "/about", "/api"):
         text = web.get(path, headers={"X-Forwarded-Prefix": "/mri"}).text
         addresses = re.findall(r'(?:href|src|action|data-sample)="(/[^"]*)"', text)
@@ -543,3 +598,12 @@ def test_what_a_refused_request_still_sends_is_read_in_few_pieces(web, path):
     assert answer.status_code in (404, 405, 413) and answer.json["success"] is False
     answer.close()
     assert body.tell() == len(body.getbuffer()) and body.reads < 20
+
+
+def test_what_a_refused_request_sends_without_end_is_not_read_for_ever():
+    endless = types.SimpleNamespace(read=lambda size: bytes(size))
+    dripping = types.SimpleNamespace(read=lambda _size: gevent.sleep(0.01) or b"x")
+    for body, seconds in ((endless, 60), (dripping, 0.1)):
+        with pytest.raises(ConnectionResetError):
+            uploads.read_rest(body, seconds)
+

@@ -50,16 +50,19 @@ def create_app(config: dict[str, Any] | None = None) -> Flask:
     logs.configure()
     app = Flask(__package__)
     app.config.from_mapping((config or {}) | known.model_dump())
+    app.config["TRUSTED_HOSTS"] = known.TRUSTED_HOSTS.split(",") if known.TRUSTED_HOSTS else None
     app.json.sort_keys = False  # type: ignore[attr-defined]  # Flask names the base class of its provider
     app.jinja_env.globals.update(classes=contract.CLASSES, titles=contract.CLASS_TITLES)
     app.extensions["services"] = built(known)
     if proxies := known.TRUSTED_PROXIES:
-        through = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=proxies, x_prefix=proxies)
+        # Each proxy adds an address to X-Forwarded-For; the other two are set once, by one of them.
+        through = ProxyFix(app.wsgi_app, x_for=proxies, x_proto=1, x_prefix=1)
         app.wsgi_app = through  # type: ignore[method-assign]  # as Flask's documentation says
     for before in BEFORE:
         app.before_request(before)
     for after in reversed(AFTER):  # Flask runs the last one first
         app.after_request(after)
+    app.teardown_request(uploads.give_back)
     errors.register(app)
     app.add_url_rule("/metrics", "metrics", metrics.show)
     openapi.register(app)

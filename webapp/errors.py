@@ -1,26 +1,26 @@
 """Every failure becomes one shape: {"success": false, "error": text, "code": stable name, "request_id": ...}.
 
-A browser without JavaScript gets the page with the same text and the same status.
+A browser gets the same text and the same status: as the form again where that has been sent, else as a page that
+shows nothing of what is served and asks Triton nothing.
 """
 
 from collections.abc import Iterable
 from typing import Any
 
-from flask import Flask, Response, current_app, jsonify, request
+from flask import Flask, Response, current_app, jsonify, render_template, request
 from flask.typing import ResponseReturnValue
 from werkzeug.exceptions import HTTPException
 
 import client
 from core import contract
-from imaging import decode
 from imaging.errors import ImageError
 from webapp.access_log import request_id
 from webapp.health import readiness
 from webapp.page import render
 from webapp.refused import TRY_AGAIN, Refused
 
-MEBIBYTES = decode.MAX_BYTES // 2**20
-
+FORM = "views.predict"
+"""The endpoint of the page's form."""
 BAD_IMAGE = {
     "empty_file": 400,
     "unsupported_format": 415,
@@ -38,7 +38,6 @@ HTTP = {
     400: ("bad_request", "The request cannot be read. Send it again."),
     404: ("not_found", "There is no such page. The classifier is at / and its API at /predict and /health."),
     405: ("method_not_allowed", "This address does not take that method. Send images to /predict with POST."),
-    413: ("file_too_large", f"The upload is larger than {MEBIBYTES} MiB. Send a smaller image, as PNG or JPEG."),
 }
 OPAQUE = "The server made a mistake while answering. Report the request id below if it happens again."
 
@@ -55,13 +54,23 @@ def failure(refused: Refused) -> dict[str, Any]:
 
 def answer(refused: Refused) -> Response:
     """Return the response for a failure, as the page or as JSON, with Retry-After where waiting helps."""
-    response = current_app.make_response(render(error=refused)) if wants_page() else jsonify(failure(refused))
+    response = current_app.make_response(page_of(refused)) if wants_page() else jsonify(failure(refused))
     response.status_code = refused.status
     if refused.status in (429, 503):
         response.headers["Retry-After"] = str(refused.retry_seconds)
     if refused.status == 401:
         response.headers["WWW-Authenticate"] = 'Basic realm="brain-mri"' if wants_page() else "Bearer"
     return response
+
+
+def page_of(refused: Refused) -> str:
+    """Return a failure as HTML: the form again for those who were let in and have sent it, else nothing but the text.
+
+    A stranger learns nothing there, and a server that is busy is not asked for the networks as well.
+    """
+    if request.endpoint == FORM and refused.status not in (401, 403, 429, 500) and refused.code != "busy":
+        return render(error=refused)
+    return render_template("error.html", error=refused, request_id=request_id(), disclaimer=contract.DISCLAIMER)
 
 
 def from_image(error: ImageError | client.BadImage) -> Refused:

@@ -52,6 +52,12 @@ class logger_class(glogging.Logger):  # type: ignore[misc]  # noqa: N801 -- guni
     def access(self, *_arguments: object, **_options: object) -> None:
         """Write nothing; gunicorn would as soon as logconfig_dict is set."""
 
+    def warning(self, text: str, *arguments: object, **options: object) -> None:
+        """Write a warning; of a request that is no HTTP only why: gunicorn quotes its first line, and the address."""
+        if text.startswith("Invalid request"):
+            text = f"Invalid request: {type(sys.exc_info()[1]).__name__}"
+        super().warning(text, *arguments, **options)
+
 
 # glibc learns from each large buffer that is freed to keep the next one (mallopt(3), M_MMAP_THRESHOLD), up to 32 MiB.
 # With a fixed threshold it gives large uploads back; other C libraries know nothing of this.

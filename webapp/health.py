@@ -10,6 +10,7 @@ import time
 from flask import current_app
 
 import client
+from webapp import metrics
 from webapp.services import services
 from webapp.triton import Backend, served
 
@@ -31,8 +32,7 @@ class Canaries:
             if self._backend is not served() or time.monotonic() - self._asked >= TRUSTED_SECONDS:
                 live, ready = readiness()
                 self._answer = live, {name: is_ready and answers(name) for name, is_ready in ready.items()}
-                for name, well in self._answer[1].items():
-                    services().metrics.canary.labels(name).set(well)
+                metrics.note_canaries(self._answer[1])
                 self._asked, self._backend = time.monotonic(), served()
             return self._answer
 

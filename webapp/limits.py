@@ -16,6 +16,7 @@ import logging
 import math
 import threading
 import time
+from urllib.parse import urlsplit
 
 from flask import Response, g, request
 from limits import RateLimitItem, RateLimitItemPerSecond
@@ -113,12 +114,20 @@ def client() -> str:
     if name := key_name():
         return f"key {name}"
     try:
-        address = ipaddress.ip_address(request.remote_addr or "")
+        address = address_of(request.remote_addr or "")
     except ValueError:
         return "unknown"
     if isinstance(address, ipaddress.IPv4Address):
         return str(address)
     return str(address.ipv4_mapped or ipaddress.ip_network((address, 64), strict=False))
+
+
+def address_of(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Return the address in a text, to which some proxies add the port. Raises ValueError if there is none."""
+    try:
+        return ipaddress.ip_address(text)
+    except ValueError:
+        return ipaddress.ip_address(urlsplit(f"//{text}").hostname or "")
 
 
 def refuse_too_many() -> None:

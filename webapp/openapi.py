@@ -22,7 +22,8 @@ ERRORS = {
     404: "There is no such model or release, or it was exported without heatmaps.",
     405: "The address does not take this method.",
     408: "The upload took too long.",
-    413: f"The file is larger than {FILE_LIMIT}, or the image than {PIXEL_LIMIT}.",
+    413: f"The file is larger than {FILE_LIMIT}, the image than {PIXEL_LIMIT}, a batch than {BATCH_LIMIT}; or the form "
+         "has too many or too long fields.",
     415: "The body is no multipart form, or the file is none of the accepted formats.",
     422: "The image is damaged, too small, or of another modality; or a file has several and none was chosen.",
     429: "This client sends too many images: try again after Retry-After seconds.",

@@ -80,7 +80,7 @@ def test_score(facts: dict[str, Any]) -> str:
 OVERALL = {"accuracy": "Accuracy", "balanced_accuracy": "Balanced accuracy", "macro_f1": "Macro F1",
            "macro_roc_auc": "Macro ROC-AUC", "ece": "Calibration error (ECE)"}
 SHADES = 6
-NOTHING = slices.Picture(b"")
+NOTHING = slices.Picture(b"", b"")
 BY_CLASS = ("precision", "recall", "specificity", "f1")
 BY_SOURCE = ("sensitivity", "specificity", "macro_f1", "reviewed")
 
@@ -174,10 +174,10 @@ def samples() -> list[str]:
 
 
 def report(picture: slices.Picture, model: str) -> dict[str, str | None]:
-    """Return what a report adds to an answer: which image, which version of the network, when."""
+    """Return what a report adds to an answer: which file and slice, which version of the network, when."""
     file = provenance(model)
     now = datetime.datetime.now(datetime.timezone.utc)
-    return {"digest": decode.digest(picture.encoded), "place": picture.place,
+    return {"digest": decode.digest(picture.file), "place": picture.place,
             "time": f"{now:%Y-%m-%d %H:%M:%S} UTC", "revision": revision(file),
             "exported": str(file.get("exported") or "")[:10]}
 

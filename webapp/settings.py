@@ -39,7 +39,10 @@ class Settings(BaseSettings):
     RATE_STORAGE: str = Field(MEMORY, description="where they are counted; redis://host:port for several workers")
     RATE_STATE: str | None = Field(None, exclude=True)
     WEB_CONCURRENCY: Count = Field(1, description="gunicorn's workers")
-    TRUSTED_PROXIES: int = Field(0, ge=0, description="proxies in front whose X-Forwarded headers are believed")
+    # Of another site, whose name leads to this machine, a browser says that it is its own (DNS rebinding).
+    TRUSTED_HOSTS: str | None = Field(None, description="names under which it is asked, with commas; others get 400")
+    TRUSTED_PROXIES: int = Field(0, ge=0, description="proxies in front that each add to X-Forwarded-For; 0: no such "
+                                                      "header is believed")
     CLASSIFY_TIMEOUT: Positive = Field(10.0, description="seconds for one classification")
     STATUS_TIMEOUT: Positive = Field(3.0, description="seconds for each question behind / and /health")
     # More would wait in a queue until their deadline: better an early 503.

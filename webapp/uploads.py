@@ -1,17 +1,19 @@
 """Reading the form: one image in `file`, optionally the network in `model`. Everything else is refused."""
 
+import errno
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from typing import BinaryIO
 
 import gevent
-from flask import Response, current_app, request
+from flask import Response, g, request
 from multipart import MultipartError, MultipartSegment, ParserLimitReached, PushMultipartParser
 from werkzeug.exceptions import RequestEntityTooLarge
 
 from core import contract
+from imaging import decode
 from webapp.errors import not_served
 from webapp.health import readiness
 from webapp.refused import Refused
@@ -23,28 +25,32 @@ BATCH_FILES, BATCH_BYTES = 32, 64 * 2**20
 """Most images of a request to /predict/batch, and most bytes of its body."""
 PIECE = 2**20
 """Bytes of a refused body that are read at a time."""
+REST = 4 * BATCH_BYTES
+"""Most bytes that are read of what a refused request still sends; then its connection is closed, answer or not."""
 PARSED = 2**16
 """Bytes of a form that are read and parsed at a time."""
 
 
 class Budget:
-    """A number of bytes that requests take and give back. Safe for threads and greenlets."""
+    """A number of bytes that requests take and give back. Safe for threads and greenlets.
+
+    They hold them until they are answered: a classification may take longer than the upload.
+    """
 
     def __init__(self, most: int) -> None:
         self._left, self._lock = most, threading.Lock()
 
-    @contextmanager
-    def taken(self, count: int) -> Iterator[None]:
-        """Hold so many bytes. Raises Refused (503 busy) when fewer are left."""
+    def take(self, count: int) -> None:
+        """Hold so many bytes until give(count). Raises Refused (503 busy) when fewer are left."""
         with self._lock:
             if self._left < count:
                 raise Refused(503, "busy", "Too many images are being received. Try again in a few seconds.")
             self._left -= count
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._left += count
+
+    def give(self, count: int) -> None:
+        """Give so many bytes back."""
+        with self._lock:
+            self._left += count
 
 
 def read_upload(*more: str) -> tuple[bytes, str, dict[str, list[str]]]:
@@ -55,11 +61,12 @@ def read_upload(*more: str) -> tuple[bytes, str, dict[str, list[str]]]:
 
     Raises:
         Refused: 415 not_multipart; 400 malformed_body, missing_file, several_files, several_models, unknown_field;
-            404 unknown_model; 408 upload_too_slow; 503 busy.
-        werkzeug.exceptions.RequestEntityTooLarge: the body or a part of it is over its limit.
+            404 unknown_model; 408 upload_too_slow; 413 file_too_large, too_many_parts, field_too_long; 503 busy.
     """
     require_form()
-    files, form = receive(current_app.config["MAX_CONTENT_LENGTH"])
+    most = services().settings.MAX_CONTENT_LENGTH
+    files, form = receive(most, Refused(413, "file_too_large", f"The upload is larger than {mebibytes(most)} MiB. Send "
+                                        "a smaller image, as PNG or JPEG."))
     require_known(files, form, (*FIELDS, *more))
     return chosen_file(files), chosen_model(form), form
 
@@ -79,21 +86,39 @@ def require_known(files: dict[str, list[bytes]], form: dict[str, list[str]], fie
         raise Refused(400, "unknown_field", f"Expected only the fields {fields}, received {len(unknown)} other(s).")
 
 
-def receive(most: int) -> tuple[dict[str, list[bytes]], dict[str, list[str]]]:
-    """Return parse_body(), within UPLOAD_TIMEOUT and MAX_UPLOADS_MEMORY. Raises Refused (408, 503) otherwise.
+def mebibytes(most: int) -> str:
+    """Return the size of the largest image in a body of so many bytes, as text: what surrounds it does not count."""
+    return f"{min(most, decode.MAX_BYTES) / 2**20:.3g}"
+
+
+def receive(most: int, too_large: Refused) -> tuple[dict[str, list[bytes]], dict[str, list[str]]]:
+    """Return parse_body(), within UPLOAD_TIMEOUT and MAX_UPLOADS_MEMORY; that memory is given back with the answer.
 
     Args:
         most: bytes that the body may have; so many are set aside when it does not announce its length.
+        too_large: what to raise for a larger body.
+
+    Raises:
+        Refused: 408 upload_too_slow; 503 busy; 413 and 400 as parts().
     """
     announced = most if request.content_length is None else min(request.content_length, most)
     limit = gevent.Timeout(services().settings.UPLOAD_TIMEOUT)
+    services().uploads.take(announced)
+    g.upload = announced
     try:
-        with services().uploads.taken(announced), limit:
+        with limit:
             return parse_body()
+    except RequestEntityTooLarge:
+        raise too_large from None
     except gevent.Timeout as error:
         if error is not limit:
             raise
         raise Refused(408, "upload_too_slow", "The upload took too long. Send it again, or a smaller file.") from None
+
+
+def give_back(_error: BaseException | None = None) -> None:
+    """Give back the memory of the current request's upload, which may have been with Triton until now."""
+    services().uploads.give(g.pop("upload", 0))
 
 
 def parse_body() -> tuple[dict[str, list[bytes]], dict[str, list[str]]]:
@@ -117,15 +142,17 @@ def parts() -> Iterator[tuple[MultipartSegment, bytes]]:
     All in memory, as they show patients: Werkzeug writes files of 500 kB and more to the disk, and takes much longer.
 
     Raises:
-        Refused: 400 malformed_body, if the body is not what its content type says.
-        werkzeug.exceptions.RequestEntityTooLarge: the body or a part of it is over its limit.
+        Refused: 400 malformed_body, if the body is not what its content type says; 413 too_many_parts, field_too_long.
+        werkzeug.exceptions.RequestEntityTooLarge: the body is over its limit.
     """
     boundary, left = request.mimetype_params.get("boundary", ""), services().settings.MAX_FORM_MEMORY_SIZE
+    most = request.max_form_parts or 0
     part: MultipartSegment = None  # the parser gives a header before its content
     pieces: list[bytes] = []
+    begun = 0
     try:
         # Latin 1 takes every file name, and all that matters of one is whether it is empty.
-        parser = PushMultipartParser(boundary, max_header_size=left, max_segment_count=request.max_form_parts,
+        parser = PushMultipartParser(boundary, max_header_size=left, max_segment_count=most,
                                      header_charset="latin-1")
         for event in parser.parse_blocking(request.stream.read, PARSED):
             if event is None:
@@ -138,28 +165,38 @@ def parts() -> Iterator[tuple[MultipartSegment, bytes]]:
                 pieces.append(event)
                 left -= len(event) if part.filename is None else 0
                 if left < 0:
-                    raise RequestEntityTooLarge
+                    raise field_too_long()
             else:
-                part, pieces = event, []
+                part, pieces, begun = event, [], begun + 1
     except ParserLimitReached as error:
-        raise RequestEntityTooLarge from error
+        if begun < most:
+            raise field_too_long() from error
+        text = f"Expected at most {most} fields and images in a form. Send fewer."
+        raise Refused(413, "too_many_parts", text) from error
     except MultipartError as error:
         raise Refused(
             400, "malformed_body", "The form cannot be read: it is cut off or its boundary is wrong. Send it again."
         ) from error
 
 
+def field_too_long() -> Refused:
+    """Return the answer to a form whose fields, or what they are called, are too long."""
+    most = services().settings.MAX_FORM_MEMORY_SIZE // 1024
+    return Refused(413, "field_too_long", f"The fields of a form that are no images may have {most} KiB. Send the "
+                   "image as a file, and nothing that /openapi.json does not name.")
+
+
 def read_batch() -> tuple[list[bytes], str]:
     """Return the uploaded images, undecoded, and the network asked for.
 
     Raises:
-        Refused: as read_upload; 400 too_many_files.
-        werkzeug.exceptions.RequestEntityTooLarge: the body is over BATCH_BYTES, or a part of it over its limit.
+        Refused: as read_upload; 400 too_many_files; 413 batch_too_large.
     """
     request.max_content_length = BATCH_BYTES
     request.max_form_parts = BATCH_FILES + services().settings.MAX_FORM_PARTS
     require_form()
-    files, form = receive(BATCH_BYTES)
+    files, form = receive(BATCH_BYTES, Refused(413, "batch_too_large", f"The images are larger than "
+                                               f"{BATCH_BYTES // 2**20} MiB together. Send them in several requests."))
     require_known(files, form, FIELDS)
     uploads = files.get("file", [])
     if not uploads:
@@ -205,12 +242,20 @@ def discard_rest(response: Response) -> Response:
     in which its worker serves nobody.
     """
     if request.environ.get("wsgi.input_terminated"):
-        response.call_on_close(partial(read_rest, request.environ["wsgi.input"]))
+        seconds = services().settings.UPLOAD_TIMEOUT
+        response.call_on_close(partial(read_rest, request.environ["wsgi.input"], seconds))
     return response
 
 
-def read_rest(body: BinaryIO) -> None:
-    """Read a body to its end and drop it, letting other requests in between."""
-    with suppress(Exception):  # of gunicorn and of the socket; gunicorn then closes the connection
-        while body.read(PIECE):
+def read_rest(body: BinaryIO, seconds: float) -> None:
+    """Read a body to its end and drop it, letting other requests in between.
+
+    Raises:
+        ConnectionResetError: it has not ended after so many seconds or REST bytes. gunicorn then closes the connection.
+    """
+    with gevent.Timeout(seconds, False), suppress(Exception):  # of gunicorn and of the socket; it is closed then too
+        for _ in range(REST // PIECE):
+            if not body.read(PIECE):
+                return
             gevent.sleep(0)
+    raise ConnectionResetError(errno.ECONNRESET, "The rest of a refused upload did not end.")

@@ -64,7 +64,7 @@ def predict() -> ResponseReturnValue:
     picture = volumes.picture(upload, volumes.choice(form))
     classifier, question = served().classifier, (picture.encoded, model, tta, picture.warnings)
     if not wants_page():
-        return jsonify(recorded(picture, asked(classifier.answer, *question)))
+        return jsonify(recorded((picture, asked(classifier.answer, *question)))[0])
     seen: dict[str, Any] | None = None
     try:
         answer, heatmaps = asked(classifier.answer_with_heatmaps, *question)
@@ -73,7 +73,7 @@ def predict() -> ResponseReturnValue:
     else:
         seen = {"picture": heat.address(run_in_worker(heat.picture, picture.encoded)),
                 "maps": {name: heat.address(heat.overlay(one)) for name, one in heatmaps.items()}}
-    return render(result=recorded(picture, answer), model=model, seen=seen, picture=picture)
+    return render(result=recorded((picture, answer))[0], model=model, seen=seen, picture=picture)
 
 
 @blueprint.post("/predict/batch")
@@ -95,7 +95,8 @@ def batch() -> ResponseReturnValue:
 
     with slot(), metrics.in_flight.track_inprogress(), ThreadPoolExecutor(BATCH_CONCURRENCY) as pool:
         answers = list(pool.map(answered, pictures))
-    results = [failure(one) if isinstance(one, Refused) else recorded(*one) for one in answers]
+    shown = iter(recorded(*[one for one in answers if not isinstance(one, Refused)]))
+    results = [failure(one) if isinstance(one, Refused) else next(shown) for one in answers]
     return jsonify(results=results, disclaimer=contract.DISCLAIMER, request_id=request_id())
 
 
@@ -138,7 +139,7 @@ def explain() -> ResponseReturnValue:
         if not served().status.models().get(model):
             raise
         raise Refused(404, "no_explanation", "This model has no heatmaps.") from error
-    wanted, shown = names[0] if names else answer.predicted_class, recorded(picture, answer)
+    wanted, (shown,) = names[0] if names else answer.predicted_class, recorded((picture, answer))
     if request.accept_mimetypes.best_match(["application/json", "image/png"]) == "image/png":
         blended = run_in_worker(heat.blended, picture.encoded, heatmaps[wanted])
         return Response(heat.png(blended), content_type="image/png")
@@ -153,11 +154,12 @@ def asked(ask: Callable[..., Result], *question: object) -> Result:
         return ask(*question)
 
 
-def recorded(picture: slices.Picture, answer: client.Answer) -> dict[str, Any]:
-    """Return the JSON of an answer about a picture, once it is counted and on the audit log."""
-    services().metrics.predictions.labels(answer.model_type, answer.predicted_class).inc()
-    audit.record(picture.encoded, answer)
-    return {"success": True, **answer.model_dump(), "request_id": request_id()}
+def recorded(*answers: tuple[slices.Picture, client.Answer]) -> list[dict[str, Any]]:
+    """Return the JSON of answers about pictures, once they are on the audit log and counted."""
+    audit.record(*answers)
+    for _, answer in answers:
+        services().metrics.predictions.labels(answer.model_type, answer.predicted_class).inc()
+    return [{"success": True, **answer.model_dump(), "request_id": request_id()} for _, answer in answers]
 
 
 @blueprint.app_context_processor

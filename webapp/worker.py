@@ -1,5 +1,5 @@
-"""A worker thread for work on images that takes up to a second, so that it does not hold up other requests: large
-pictures, DICOM files and NIfTI volumes. One after the other, as each needs memory."""
+"""Threads for work that would hold up other requests. One for images that take up to a second, which are large
+pictures, DICOM files and NIfTI volumes: one after the other, as each needs memory. One that waits for the disk."""
 
 import functools
 import threading
@@ -9,6 +9,7 @@ from typing import TypeVar
 
 import gevent
 import simplejpeg
+from gevent import monkey
 from gevent.threadpool import ThreadPool
 
 from imaging import decode, slices
@@ -38,12 +39,8 @@ class Worker:
         """
         if not slices.is_medical(image) and area(image) < LARGE:
             return work(image, *more)
-        answer: tuple[Result, None] | tuple[None, Exception]
         with held(self._places, timeout=0), held(self._turn, timeout=PATIENCE):
-            answer = one_thread(gevent.get_hub()).apply(_attempt, (work, image, *more))
-        if answer[1] is not None:
-            raise answer[1]
-        return answer[0]
+            return in_thread("images", work, image, *more)
 
 
 def run_in_worker(work: Callable[..., Result], image: bytes, *more: object) -> Result:
@@ -71,9 +68,23 @@ def held(semaphore: threading.BoundedSemaphore, timeout: float) -> Iterator[None
         semaphore.release()
 
 
-@functools.lru_cache(maxsize=1)
-def one_thread(hub: gevent.hub.Hub) -> ThreadPool:
-    """Return the thread of a hub: always the same one, as each keeps what its allocator has once taken."""
+def in_thread(name: str, work: Callable[..., Result], *arguments: object) -> Result:
+    """Return work(*arguments), done by the thread of that name, one call after the other. Raises what `work` raises.
+
+    Where every request has a thread of its own, as in the development server, that one does it.
+    """
+    if not monkey.is_module_patched("threading"):
+        return work(*arguments)
+    answer: tuple[Result, None] | tuple[None, Exception]
+    answer = one_thread(gevent.get_hub(), name).apply(_attempt, (work, *arguments))
+    if answer[1] is not None:
+        raise answer[1]
+    return answer[0]
+
+
+@functools.lru_cache(maxsize=2)
+def one_thread(hub: gevent.hub.Hub, name: str) -> ThreadPool:
+    """Return a thread of a hub: always the same one for a name, as each keeps what its allocator has once taken."""
     return ThreadPool(1, hub)
 
 

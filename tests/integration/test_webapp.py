@@ -15,7 +15,7 @@ import time
 import urllib.request
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ from serving.server import Server
 from tests.support import storage
 from tests.support.repository import FACTS, NETWORKS, SERVED
 from tests.support.site import COMMAND, ROOT, ask, encoded, form, predict, published
-from webapp import health
+from webapp import audit, health
 
 
 @pytest.fixture(scope="module")
@@ -200,6 +200,18 @@ def test_slow_connections_do_not_block_the_others(site):
     assert time.monotonic() - started < 5
 
 
+def test_a_refused_upload_that_drips_is_cut_off(server):
+    with published(server.url, {"UPLOAD_TIMEOUT": "1"}) as address, ExitStack() as stack:
+        slow = stack.enter_context(socket.create_connection(address.split(":"), timeout=0.2))
+        slow.sendall(b"POST /predict HTTP/1.1\r\nHost: a\r\nContent-Length: 999999999\r\n\r\n")
+        for _ in range(100):
+            with suppress(TimeoutError):
+                if not slow.recv(9999):
+                    return
+            slow.sendall(b"x")
+    pytest.fail("The connection is still open.")
+
+
 def send_batch(site: str, *contents: bytes, **fields: str) -> tuple:
     """Send images to /predict/batch."""
     files = [("file", (f"{index}.png", content)) for index, content in enumerate(contents)]
@@ -288,7 +300,8 @@ def test_an_explanation_as_a_picture_is_the_image_under_its_heatmap(site, server
 
 @pytest.mark.parametrize(("fields", "status", "code"), [
     ({"class": "none"}, 400, "unknown_class"), ({"model": "vgg"}, 404, "unknown_model"),
-    ({"x": "1"}, 400, "unknown_field"), ({"model": "ensemble"}, 404, "no_explanation")])
+    ({"x": "1"}, 400, "unknown_field"), ({"model": "ensemble"}, 404, "no_explanation"),
+    ({"model": "custom.2020"}, 404, "unknown_release")])
 def test_bad_questions_for_an_explanation_are_refused(site, scans, fields, status, code):
     answer, content = explain(site, scans[0], accept="image/png", **fields)
     assert (answer.status, json.loads(content)["code"]) == (status, code)
@@ -332,15 +345,19 @@ def test_with_api_keys_only_their_owners_get_in(server, scans, tmp_path):
     def send(**headers: str) -> tuple:
         return ask(address, "POST", "/predict", body, kind | headers)
 
-    with published(server.url, {"API_KEYS": str(file)}) as address:
+    with published(server.url, {"API_KEYS": str(file), "AUDIT_LOG": str(tmp_path / "audit")}) as address:
         status, headers, answer = send()
         assert (status, headers["WWW-Authenticate"], answer["code"]) == (401, "Bearer", "no_key")
         assert send(Authorization=f"Bearer {key}x")[0] == 401
-        assert send(Authorization=f"Bearer {key}")[0] == 200
+        with ThreadPoolExecutor(8) as pool:
+            assert {one[0] for one in pool.map(lambda _: send(Authorization=f"Bearer {key}"), range(20))} == {200}
         assert send(Authorization="Basic " + base64.b64encode(f"me:{key}".encode()).decode())[0] == 200
         assert ask(address, "GET", "/metrics")[0] == 401
         subprocess.run([*words, "remove", file, "ward-7"], cwd=ROOT, check=True)
         assert send(Authorization=f"Bearer {key}")[0] == 401
+    assert audit.verify(tmp_path / "audit", audit.read_key(tmp_path / "audit/key"))["sequence"] == 21
+    records = [json.loads(line) for line in (tmp_path / "audit/audit-000001.jsonl").read_bytes().splitlines()]
+    assert {one["key"] for one in records} == {"ward-7"}
 
 
 @pytest.mark.parametrize("settings", [{"API_KEYS": "none"}, {"RATE_LIMIT": "-1"}, {"MAX_IN_FLIGHT": "many"},
@@ -355,12 +372,17 @@ def test_settings_that_cannot_work_are_one_line(settings, tmp_path):
 
 def test_all_log_lines_are_json_and_tell_of_nobody(server, capfd):
     with published(server.url) as address:
+        with socket.create_connection(address.split(":")) as typed:
+            typed.sendall(b"GET /Jane Doe HTTP/1.1\r\n\r\n")
+            assert b" 400 " in typed.recv(99)
         assert ask(address, "GET", "/Jane?name=Jane")[0] == 404
     lines = capfd.readouterr().err.splitlines()
     entries = [json.loads(line) for line in lines]
     assert any("Booting worker" in one["message"] for one in entries)
     assert [one["status"] for one in entries if one["message"] == "request"][-1] == 404
-    assert "Jane" not in "".join(lines) and not any(one["message"].startswith("127.0.0.1") for one in entries)
+    assert any(one["message"] == "Invalid request: InvalidHTTPVersion" for one in entries)
+    assert "Jane" not in "".join(lines) and not any("127.0.0.1:" not in one["message"] and "127.0.0.1" in one["message"]
+                                                    for one in entries)
 
 
 def metrics(site: str) -> str:

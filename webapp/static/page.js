@@ -98,8 +98,8 @@ async function ask() {
   });
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
   if (!page.getElementById("result")) return showError(`The server answered with status ${answer.status}. Try again later.`);
-  for (const id of ["result", "notices"]) {
-    document.getElementById(id).replaceChildren(...page.getElementById(id).childNodes);
+  for (const id of ["result", "notices"]) { // a refusal may say nothing of the models
+    if (page.getElementById(id)) document.getElementById(id).replaceChildren(...page.getElementById(id).childNodes);
   }
 }
 
