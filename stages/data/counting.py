@@ -1,4 +1,4 @@
-"""How much each image counts: copies of one picture have one vote together in scores, and are drawn less in training."""
+"""How much each image counts: copies of one picture have one vote together in scores, and weigh less in training."""
 
 from dataclasses import replace
 
