@@ -60,8 +60,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     if options.output and options.json:
         parser.error("Expected --output or --json. Received: both. For JSON name an output that ends in .jsonl.")
     options.choice = slices.Choice(options.plane, options.slice)
-    if options.output and (options.tta or options.choice != slices.UNNAMED):
-        parser.error("Expected --plane, --slice and --tta without --output. Received: both. Leave out --output.")
+    if options.output and options.choice != slices.UNNAMED:
+        parser.error("Expected --plane and --slice without --output. Received: both. Leave out --output.")
     try:
         options.classifier = Classifier(options.url, options.timeout)
         options.files = list(files(options.paths, options.recursive))
@@ -136,7 +136,7 @@ def table(options: argparse.Namespace) -> int:
     """Write the table of --output and return the exit code."""
     try:
         model = options.model or options.classifier.default()
-        failed = batch.write(options.files, options.output, options.classifier, model, options.concurrency)
+        failed = batch.write(options.files, options.output, options.classifier, model, options.concurrency, options.tta)
     except batch.OutputError as error:
         print(error, file=sys.stderr)
         return 2

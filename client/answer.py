@@ -88,7 +88,7 @@ class Answer(BaseModel):
     all_probabilities: Annotated[dict[str, Probability], Column("Probabilities", "classes", ("file",))] = Field(
         json_schema_extra=_each_class, description="The probability of each class; they sum to 1.")
     model_type: Annotated[str, MODEL, Column("Model", "model", ("file", "report"))]
-    tta: Annotated[bool, Column("Mirror image", "flag", ("report",), "averaged with the image", "not used")] = Field(
+    tta: Annotated[bool, Column("Mirror image", "flag", EVERYWHERE, "averaged in", "not used")] = Field(
         description="Whether the probabilities are averages over the image and its mirror image.")
     needs_review: Annotated[bool, Column("Review", "flag", ("file", "page"), "needs review", "")] = Field(
         description="Whether the confidence is below the threshold, or there is none: a person must look.")

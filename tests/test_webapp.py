@@ -391,7 +391,7 @@ def test_tables_and_report_show_the_declared_fields(dead_port):
     assert re.findall('<th scope="col">(.+?)<', earlier) == ["Time", "File", *titles]
     report = dict(re.findall("<dt>(.+?)</dt><dd>(.+?)</dd>", shown))
     assert {one.title for one in columns("report").values()} <= set(report)
-    assert report["Mirror image"] == "averaged with the image" and report["Trained on"] == "&lt;ours&gt;"
+    assert report["Mirror image"] == "averaged in" and report["Trained on"] == "&lt;ours&gt;"
     declared = json.loads(html.unescape(re.search('data-columns="(.+?)"', shown)[1]))
     assert [name for name, _ in declared] == list(columns())  # in their order, which an object would lose
 

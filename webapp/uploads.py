@@ -149,8 +149,8 @@ def parts() -> Iterator[tuple[MultipartSegment, bytes]]:
         ) from error
 
 
-def read_batch() -> tuple[list[bytes], str]:
-    """Return the uploaded images, undecoded, and the network asked for.
+def read_batch(*more: str) -> tuple[list[bytes], str, dict[str, list[str]]]:
+    """Return the uploaded images, undecoded, the network asked for, and the form's fields. Args: as read_upload().
 
     Raises:
         Refused: as read_upload; 400 too_many_files.
@@ -160,14 +160,14 @@ def read_batch() -> tuple[list[bytes], str]:
     request.max_form_parts = BATCH_FILES + services().settings.MAX_FORM_PARTS
     require_form()
     files, form = receive(BATCH_BYTES)
-    require_known(files, form, FIELDS)
+    require_known(files, form, (*FIELDS, *more))
     uploads = files.get("file", [])
     if not uploads:
         raise Refused(400, "missing_file", "No image was sent. Send one or more in the form field `file`.")
     if len(uploads) > BATCH_FILES:
         raise Refused(400, "too_many_files", f"Expected at most {BATCH_FILES} images, received {len(uploads)}. Send "
                       "them in several requests.")
-    return uploads, chosen_model(form)
+    return uploads, chosen_model(form), form
 
 
 def chosen_file(files: dict[str, list[bytes]]) -> bytes:

@@ -53,6 +53,18 @@ def test_a_folder_becomes_a_table_in_the_order_of_its_files(folder, server, clas
         assert row["needs_review"] == str(float(row["confidence"]) < 0.5) and row["data_source"] == contract.PHANTOM
 
 
+def test_a_table_can_be_averaged_with_the_mirror_images(folder, server, classifier, tmp_path):
+    output = tmp_path / "results.jsonl"
+    assert command.main([str(folder), "--output", str(output), "--url", server.url, "--tta"]) == 1
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    assert all(row["tta"] for row in rows) and rows[0]["error_code"] == "unsupported_format"
+    for row in rows[1:4]:
+        wanted = classifier.answer(Path(row["file"]).read_bytes(), tta=True)
+        values = [row[name] for name in contract.CLASSES]
+        assert values == pytest.approx(list(wanted.all_probabilities.values()), abs=2e-4)
+        assert row["needs_review"] == (row["confidence"] < 0.6)
+
+
 def test_json_lines_hold_the_same(folder, server, tmp_path):
     for name in ("a.csv", "a.jsonl"):
         command.main([str(folder), "--output", str(tmp_path / name), "--url", server.url])
@@ -102,6 +114,7 @@ def test_rows_of_another_model_are_not_mixed_in(folder, server, tmp_path):
     command.main(words)
     (tmp_path / "results.csv").rename(tmp_path / "results.csv.part")
     assert command.main([*words, "--model", "resnet50"]) == 2
+    assert command.main([*words, "--tta"]) == 2
 
 
 @pytest.mark.parametrize("words", [["--output", "a.txt"], ["--output", "a.csv", "--json"],
@@ -118,11 +131,11 @@ def test_a_server_that_is_gone_ends_the_run_and_keeps_the_rows(folder, server, t
     monkeypatch.setattr(batch, "PAUSES", (0.01,))
     answer, count = client.Classifier.classify_all, []
 
-    def dying(self, images, model):
+    def dying(self, images, model, tta):
         count.append(1)
         if len(count) > 2:
             raise client.ServerUnavailable("The model server cannot be reached.")
-        return answer(self, images, model)
+        return answer(self, images, model, tta)
 
     # One after the other, so that it is the first two requests that are answered.
     words = [str(folder), "--output", str(tmp_path / "results.csv"), "--url", server.url, "--concurrency", "1"]

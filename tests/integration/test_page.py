@@ -214,6 +214,28 @@ def test_a_dropped_folder_becomes_a_table_that_can_be_sorted(site, chromium, fol
     assert not [one for one in complaints(chromium) if "415" not in one]
 
 
+def slowly(driver, milliseconds: int) -> None:
+    """Let every answer to the page take so much longer; 0: no longer."""
+    driver.execute_cdp_cmd("Network.enable", {})
+    driver.execute_cdp_cmd("Network.emulateNetworkConditions", {
+        "offline": False, "latency": milliseconds, "downloadThroughput": -1, "uploadThroughput": -1})
+
+
+def test_a_second_folder_never_mixes_with_the_first(site, chromium, folder):
+    chromium.get(f"http://{site}/")
+    slowly(chromium, 400)
+    drop(chromium, folder)
+    WebDriverWait(chromium, 5).until(lambda d: len(rows(d)) == 6)
+    drop(chromium, folder / "series")
+    WebDriverWait(chromium, 5).until(lambda d: "still being classified" in text_of(d, "#state"))
+    slowly(chromium, 0)
+    assert wait_for_summary(chromium).startswith("6 images: 5 classified,")
+    assert len(rows(chromium)) == 6 and text_of(chromium, "#state") == ""
+    drop(chromium, folder / "series")
+    WebDriverWait(chromium, 10).until(lambda d: text_of(d, "#summary").startswith("1 images: 1 classified,"))
+    assert [row[0] for row in rows(chromium)] == ["=4.png"]
+
+
 def test_several_chosen_files_are_classified_and_saved(site, folder, tmp_path):
     with screenshot.browser(1080, 860) as driver:
         driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
@@ -221,6 +243,7 @@ def test_several_chosen_files_are_classified_and_saved(site, folder, tmp_path):
         names = ["0.png", "series/=4.png", "10.png"]
         driver.find_element(By.ID, "file").send_keys("\n".join(str(folder / name) for name in names))
         assert "3 files" in text_of(driver, "#chosen")
+        driver.find_element(By.NAME, "tta").click()
         driver.find_element(By.ID, "send").click()
         assert wait_for_summary(driver).startswith("3 images: 2 classified,")
         for kind in ("csv", "json"):
@@ -235,6 +258,7 @@ def test_several_chosen_files_are_classified_and_saved(site, folder, tmp_path):
     for row, one in zip(table[:2], saved["results"], strict=False):
         assert row["predicted_class"] == one["predicted_class"]
         assert [float(row[name]) for name in contract.CLASSES] == list(one["all_probabilities"].values())
+        assert row["tta"] == "true" and one["tta"] is True
     assert (table[2]["success"], table[2]["code"]) == ("false", "unsupported_format")
 
 

@@ -81,11 +81,11 @@ function fillLine(line, result) {
 }
 
 /** Asks for one image, again while the server is busy; returns the answer or an error in its shape. */
-async function askFor(file, model) {
+async function askFor(file, fields) {
   for (let tried = 1; ; tried++) {
     const body = new FormData();
     body.append("file", file);
-    body.append("model", model);
+    for (const [name, value] of Object.entries(fields)) body.append(name, value);
     try {
       const answer = await fetch(form.action, { method: "POST", body, headers: { Accept: "application/json" },
         signal: AbortSignal.timeout(PATIENCE) });
@@ -98,8 +98,18 @@ async function askFor(file, model) {
   }
 }
 
+/** Classifies files into a new table; not while others are being classified, as their answers go into that table. */
 async function classifyAll(files) {
-  const model = form.elements.model.value;
+  if (isBusy()) {
+    state.textContent = "Other images are still being classified. Choose these again when they are done.";
+    return;
+  }
+  setBusy(true);
+  await fillTable(files).finally(() => setBusy(false));
+}
+
+async function fillTable(files) {
+  const fields = { model: form.elements.model.value, tta: form.elements.tta.checked ? "1" : "0" };
   const waiting = [...files].map((file, index) => ({ file, index, line: null }));
   results = waiting.map(({ file }) => ({ file: file.name }));
   lines.replaceChildren();
@@ -107,13 +117,12 @@ async function classifyAll(files) {
   table.hidden = false;
   progress.max = files.length;
   progress.value = 0;
-  send.setAttribute("aria-disabled", "true");
   document.getElementById("table-title").focus();
   const work = async () => {
     for (let one = waiting.shift(); one; one = waiting.shift()) {
       one.line.cells[FIRST].textContent = "classifying…";
       const tooLarge = { success: false, code: "file_too_large", error: `The file is larger than ${LARGEST / 2 ** 20} MiB.` };
-      const result = one.file.size > LARGEST ? tooLarge : await askFor(one.file, model);
+      const result = one.file.size > LARGEST ? tooLarge : await askFor(one.file, fields);
       results[one.index] = { file: one.file.name, ...result };
       fillLine(one.line, result);
       progress.value += 1;
@@ -124,7 +133,6 @@ async function classifyAll(files) {
   const failed = results.filter((one) => !one.success).length;
   const review = results.filter((one) => one.needs_review).length;
   summary.textContent = `${files.length} images: ${files.length - failed} classified, ${review} of them need review, ${failed} failed.`;
-  send.removeAttribute("aria-disabled");
 }
 
 /** Sorts the lines by a column: text, or numbers where the cells begin with one; a second time the other way round. */

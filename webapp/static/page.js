@@ -103,8 +103,19 @@ async function ask() {
   }
 }
 
+function isBusy() {
+  return send.getAttribute("aria-disabled") === "true";
+}
+
+/** Notes that images are being classified, or that this is over. */
+function setBusy(busy, text = "") {
+  if (busy) send.setAttribute("aria-disabled", "true");
+  else send.removeAttribute("aria-disabled");
+  state.textContent = text;
+}
+
 async function classify() {
-  if (send.getAttribute("aria-disabled") === "true") return;
+  if (isBusy()) return;
   if (input.files.length > 1) {
     await classifyAll(input.files);
     return;
@@ -112,12 +123,10 @@ async function classify() {
   if (input.files[0].size > LARGEST) {
     showError(`The file is larger than ${LARGEST / 2 ** 20} MiB. Send a smaller image, as PNG or JPEG.`);
   } else {
-    send.setAttribute("aria-disabled", "true");
-    state.textContent = "Classifying…";
+    setBusy(true, "Classifying…");
     const name = input.files[0].name;
     await ask().then(() => remember(name)).catch(() => showError("The server does not answer. Check the connection and try again."));
-    send.removeAttribute("aria-disabled");
-    state.textContent = "";
+    setBusy(false);
   }
   document.getElementById("answer").focus();
 }
