@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from client.served import export_of
 from core import contract
 
 DIGITS = 4
@@ -97,6 +98,8 @@ class Answer(BaseModel):
     ] = Field(description="The confidence below which a person must look, as the served model says.")
     data_source: Annotated[str | None, Column("Trained on", places=("file", "report"), unknown="unknown data")] = Field(
         description="The data set that the network was trained on.")
+    export: Annotated[str | None, Column("Export", places=("file", "report"))] = Field(
+        description="Which export of the network answered: another one as soon as weights, thresholds or data differ.")
     holds_on: Annotated[
         tuple[str, ...] | None, Column("Found to work on", "list", ("report",), unknown="not measured", no="no source")
     ] = Field(description="The sources of test images on which the network was found to work: it tells tumour from "
@@ -126,6 +129,7 @@ class Answer(BaseModel):
             needs_review=threshold is None or confidence < threshold,  # both as shown: who recomputes it agrees
             review_threshold=threshold,
             data_source=facts.get(contract.DATA_SOURCE),
+            export=export_of(facts),
             holds_on=holds_on(facts),
             warnings=tuple(warnings),
         )

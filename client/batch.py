@@ -23,6 +23,7 @@ from tqdm import tqdm
 from client.answer import Answer, cells, heads
 from client.classifier import Classifier
 from client.errors import BadImage, DeadlineExceeded, ServerUnavailable
+from client.served import export_of
 from core import contract
 from imaging import decode
 
@@ -68,7 +69,8 @@ def write(paths: Iterable[Path], output: Path, classifier: Classifier, model: st
         the number of files without a prediction, of earlier runs too.
 
     Raises:
-        OutputError: output exists, has another ending, or its .part file is no table of this program and command.
+        OutputError: output exists, has another ending, or its .part file is no table of this program and command; or
+            another export of the model answers now than before, whose answers do not belong into the same table.
         ClientError: the server gives no answer, after some tries; the rows until then are kept.
         OSError: the table cannot be written.
     """
@@ -78,7 +80,8 @@ def write(paths: Iterable[Path], output: Path, classifier: Classifier, model: st
         raise OutputError(f"{output} already exists. Move it or choose another name.")
     part = output.with_name(output.name + ".part")
     facts = classifier.describe(model)
-    same = {"model": model, "tta": tta, "data_source": facts.get(contract.DATA_SOURCE, "")}
+    same = {"model": model, "export": export_of(facts) or "", "tta": tta,
+            "data_source": facts.get(contract.DATA_SOURCE, "")}
     done = finished(part, output.suffix, same)
     failed = sum(1 for is_error in done.values() if is_error)
     paths = list(dict.fromkeys(paths))
@@ -143,13 +146,27 @@ def content(path: Path) -> bytes | OSError:
 
 
 def answered(images: list[bytes], classifier: Classifier, same: dict[str, Any]) -> list[Answer | BadImage]:
-    """Return classifier.answer_all(), tried again after PAUSES. Raises ClientError: the server gives no answer."""
+    """Return answers_of_one_export(), tried again after PAUSES. Raises as that."""
     for pause in PAUSES:
         try:
-            return classifier.answer_all(images, same["model"], same["tta"])
+            return answers_of_one_export(images, classifier, same)
         except (ServerUnavailable, DeadlineExceeded):
             time.sleep(pause)
-    return classifier.answer_all(images, same["model"], same["tta"])
+    return answers_of_one_export(images, classifier, same)
+
+
+def answers_of_one_export(images: list[bytes], classifier: Classifier, same: dict[str, Any]) -> list[Answer | BadImage]:
+    """Return classifier.answer_all() if the export answers that the table is of.
+
+    Raises:
+        OutputError: another one has taken its place. ClientError: the server gives no answer.
+    """
+    found = classifier.answer_all(images, same["model"], same["tta"])
+    now = export_of(classifier.describe(same["model"], trusted=0)) or ""  # asked behind the answers: they are not newer
+    if now != same["export"]:
+        raise OutputError(f"Expected export {same['export']} of {same['model']}, which the rows until here are of. "
+                          f"Received: {now}. Write a new table for it, or serve the former export and go on.")
+    return found
 
 
 def filled(found: Answer | Exception) -> dict[str, Any]:

@@ -271,17 +271,21 @@ class Classifier:
         except ClientError:
             return False
 
-    def describe(self, model: str) -> dict[str, str]:
+    def describe(self, model: str, trusted: float = TRUSTED) -> dict[str, str]:
         """Return the parameters in the configuration of a network's ensemble, such as contract.DATA_SOURCE.
 
-        They are asked for again after TRUSTED seconds, and when the connection to the server was lost.
+        They are asked for again after so many seconds, and when the connection to the server was lost.
+
+        Args:
+            model: name as in contract.MODEL_NAME. trusted: seconds; 0: ask now.
 
         Raises:
             UnknownModel, DeadlineExceeded, ServerUnavailable, ServerError: as classify does.
         """
         if not contract.MODEL_NAME.fullmatch(model):
             raise unknown_model(model)
-        return {key: value["string_value"] for key, value in self._config(model).get("parameters", {}).items()}
+        parameters = self._config(model, trusted).get("parameters", {})
+        return {key: value["string_value"] for key, value in parameters.items()}
 
     def verify(self, model: str, most: int | None = None) -> None:
         """Compare the network's answers to imaging.golden's images with those that were exported with it.
@@ -307,10 +311,10 @@ class Classifier:
         """Close the idle connections of the calling thread."""
         self._connections.close()
 
-    def _config(self, model: str) -> dict[str, Any]:
+    def _config(self, model: str, trusted: float = TRUSTED) -> dict[str, Any]:
         """Return the configuration of a network's ensemble; asked for as describe() says. Raises as describe()."""
-        asked, config = self._configs.get(model, (-TRUSTED, {}))
-        if time.monotonic() - asked >= TRUSTED:
+        asked, config = self._configs.get(model, (-trusted, {}))
+        if time.monotonic() - asked >= trusted:
             name = contract.classifier(model)
             config = self._call(lambda client: client.get_model_config(name), model, time.monotonic() + self.timeout)
             self._configs[model] = time.monotonic(), config

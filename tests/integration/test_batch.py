@@ -57,7 +57,7 @@ def test_a_table_can_be_averaged_with_the_mirror_images(folder, server, classifi
     output = tmp_path / "results.jsonl"
     assert command.main([str(folder), "--output", str(output), "--url", server.url, "--tta"]) == 1
     rows = [json.loads(line) for line in output.read_text().splitlines()]
-    assert all(row["tta"] for row in rows) and rows[0]["error_code"] == "unsupported_format"
+    assert all(row["tta"] for row in rows) and {row["error_code"] for row in rows} == {"", "unsupported_format"}
     for row in rows[1:4]:
         wanted = classifier.answer(Path(row["file"]).read_bytes(), tta=True)
         values = [row[name] for name in contract.CLASSES]
@@ -115,6 +115,28 @@ def test_rows_of_another_model_are_not_mixed_in(folder, server, tmp_path):
     (tmp_path / "results.csv").rename(tmp_path / "results.csv.part")
     assert command.main([*words, "--model", "resnet50"]) == 2
     assert command.main([*words, "--tta"]) == 2
+
+
+def test_rows_of_two_exports_are_never_in_one_table(folder, server, tmp_path, monkeypatch, capsys):
+    describe, asked = client.Classifier.describe, []
+
+    def redeployed(self, model, trusted=60.0):
+        asked.append(model)
+        return describe(self, model, trusted) | ({contract.GOLDEN: "others"} if len(asked) > 5 else {})
+
+    words = [str(folder), "--output", str(tmp_path / "results.csv"), "--url", server.url, "--concurrency", "1"]
+    part = tmp_path / "results.csv.part"
+    with monkeypatch.context() as patch:
+        patch.setattr(client.Classifier, "describe", redeployed)
+        assert command.main([*words, "--model", "custom"]) == 2  # in the middle
+        before = part.read_bytes()
+        assert 0 < len(read(part)) < 31 and "Expected export" in capsys.readouterr().err
+        assert command.main([*words, "--model", "custom"]) == 2  # and when it goes on
+        assert part.read_bytes() == before and "Received: export" in capsys.readouterr().err
+    assert command.main(words) == 1  # the former one is back
+    rows = read(tmp_path / "results.csv")
+    assert len(rows) == 31 and {row["export"] for row in rows} == {client.Classifier(server.url).answer(
+        (folder / "01.png").read_bytes()).export}
 
 
 @pytest.mark.parametrize("words", [["--output", "a.txt"], ["--output", "a.csv", "--json"],

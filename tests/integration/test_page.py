@@ -223,7 +223,7 @@ def slowly(driver, milliseconds: int) -> None:
 
 def test_a_second_folder_never_mixes_with_the_first(site, chromium, folder):
     chromium.get(f"http://{site}/")
-    slowly(chromium, 400)
+    slowly(chromium, 1000)
     drop(chromium, folder)
     WebDriverWait(chromium, 5).until(lambda d: len(rows(d)) == 6)
     drop(chromium, folder / "series")
