@@ -155,6 +155,7 @@ def test_the_average_with_the_mirror_image_is_asked_for_by_a_tick(site, chromium
 
 def drop(driver, *paths) -> None:
     """Drop files onto the middle of the field for them, as a file manager does."""
+    driver.execute_script("scrollTo(0, 0)")  # points are of the window, rects of the page
     area = driver.find_element(By.ID, "drop").rect
     data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
     point = {"x": area["x"] + area["width"] / 2, "y": area["y"] + area["height"] / 2, "data": data}
