@@ -49,7 +49,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tta", action="store_true", help="average with the answer for the mirror image")
     parser.add_argument("--json", action="store_true", help="print one JSON object per file")
     parser.add_argument("--recursive", action="store_true", help="take the images in a folder's folders too")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write a table: .csv, or .jsonl for JSON lines")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write a table: .csv, or .jsonl for JSON lines; in "
+                        ".csv a text that begins like a formula, or with an apostrophe, has an apostrophe in front")
     parser.add_argument("--concurrency", type=int, default=3,
                         help=f"requests at a time, of up to {batch.PER_REQUEST} images each; default: %(default)s")
     options = parser.parse_args(argv)

@@ -18,6 +18,11 @@ from core import contract
 DIGITS = 4
 """Digits after the point of every probability."""
 
+FORMULA_MARKS = "=+-@\t\r\n＝＋－＠"
+"""A spreadsheet takes a text that begins with one of them for a formula (OWASP, CSV injection)."""
+ESCAPE = "'"
+"""Stands in front of such a text in a CSV file, and of one that begins with it already, so that it comes off again."""
+
 Place: TypeAlias = Literal["file", "page", "report"]
 EVERYWHERE: tuple[Place, ...] = ("file", "page", "report")
 
@@ -164,6 +169,16 @@ def holds_on(facts: Mapping[str, str]) -> tuple[str, ...] | None:
     except (KeyError, ValueError):
         return None
     return tuple(map(str, names)) if isinstance(names, list) else None
+
+
+def escaped(value: object) -> object:
+    """Return a value for a CSV file; a text that a spreadsheet would take for a formula gets ESCAPE in front."""
+    return ESCAPE + value if isinstance(value, str) and value[:1] in {*FORMULA_MARKS, ESCAPE} else value
+
+
+def unescaped(text: str) -> str:
+    """Return what escaped() had made a text of."""
+    return text.removeprefix(ESCAPE)
 
 
 @cache

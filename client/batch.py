@@ -20,7 +20,7 @@ from typing import Any, TextIO, TypeVar
 
 from tqdm import tqdm
 
-from client.answer import Answer, cells, heads
+from client.answer import Answer, cells, escaped, heads, unescaped
 from client.classifier import Classifier
 from client.errors import BadImage, DeadlineExceeded, ServerUnavailable
 from client.served import export_of
@@ -180,7 +180,8 @@ def adder(table: TextIO, suffix: str) -> Callable[[dict[str, Any]], object]:
     """Return what adds a row to a table, with its line feed."""
     if suffix == ".jsonl":
         return lambda row: table.write(json.dumps(row) + "\n")
-    return csv.DictWriter(table, COLUMNS, lineterminator="\n").writerow
+    writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
+    return lambda row: writer.writerow({name: escaped(value) for name, value in row.items()})
 
 
 def finished(part: Path, suffix: str, same: dict[str, Any]) -> dict[str, bool]:
@@ -203,7 +204,7 @@ def finished(part: Path, suffix: str, same: dict[str, Any]) -> dict[str, bool]:
         else:
             table = csv.reader(io.StringIO(lines, newline=""))
             head = next(table, COLUMNS)
-            rows = [dict(zip(head, row, strict=True)) for row in table]
+            rows = [dict(zip(head, map(unescaped, row), strict=True)) for row in table]
             if tuple(head) != COLUMNS:
                 raise ValueError("other columns")
         if not all(set(row) == set(COLUMNS) for row in rows):

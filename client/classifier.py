@@ -19,6 +19,7 @@ from client.connections import Connections
 from client.errors import (
     BadImage,
     ClientError,
+    ServerBusy,
     ServerError,
     ServerUnavailable,
     UnknownModel,
@@ -343,6 +344,8 @@ class Classifier:
         """Run one question to the server on a borrowed connection, within the time that is left."""
         try:
             return self._call_once(ask, model, deadline)
+        except ServerBusy:
+            raise  # what is known holds; asking for it again would be more work for a server that has too much
         except ServerUnavailable as error:
             self._checked.clear()
             self._configs.clear()

@@ -96,6 +96,18 @@ def test_a_killed_run_goes_on_where_it_was(folder, server, scans, tmp_path, suff
     assert names == sorted(map(str, folder.glob("*.png")))
 
 
+def test_no_name_is_a_formula_and_a_run_goes_on_behind_it(server, scans, tmp_path, monkeypatch):
+    names = ["'quoted.png", "+2.png", "=1+1.png"]
+    for name in names:
+        (tmp_path / name).write_bytes(scans[0])
+    monkeypatch.chdir(tmp_path)
+    words = [*names, "--output", "results.csv", "--url", server.url]
+    assert command.main(words) == 0
+    assert [row["file"] for row in read(Path("results.csv"))] == ["'" + name for name in names]
+    Path("results.csv").rename("results.csv.part")
+    assert command.main(words) == 0 and len(read(Path("results.csv"))) == 3  # none a second time
+
+
 def test_an_output_is_never_overwritten(folder, server, tmp_path, capsys):
     (tmp_path / "results.csv").write_text("mine")
     assert command.main([str(folder), "--output", str(tmp_path / "results.csv"), "--url", server.url]) == 2

@@ -11,6 +11,7 @@ const progress = document.getElementById("progress");
 const summary = document.getElementById("summary");
 const titles = JSON.parse(form.dataset.titles);
 const classNames = JSON.parse(form.dataset.classes);
+const escapedMarks = JSON.parse(form.dataset.escapedMarks);
 const columns = JSON.parse(form.dataset.columns); // [field of an answer, how it is shown]
 const pageColumns = columns.filter(([, column]) => column.places.includes("page"));
 const fileColumns = columns.filter(([, column]) => column.places.includes("file"));
@@ -154,10 +155,10 @@ function save(name, kind, text) {
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
 
-/** Returns a value for a CSV file; a text that a spreadsheet would take for a formula gets an apostrophe. */
+/** Returns a value for a CSV file, as client/answer.py escapes it and quoted if need be. */
 function quoted(value) {
   const text = String(value ?? "");
-  const harmless = typeof value === "string" && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
+  const harmless = typeof value === "string" && text && escapedMarks.includes(text[0]) ? `'${text}` : text;
   return /[",\n\r]/.test(harmless) ? `"${harmless.replaceAll('"', '""')}"` : harmless;
 }
 
@@ -165,7 +166,8 @@ function asCsv() {
   const fields = fileColumns.flatMap(([name, column]) => (column.form === "classes" ? classNames : [name]));
   const head = ["file", "success", ...fields, "request_id", "code", "error"];
   const rows = results.map((one) => head.map((name) => quoted(one.all_probabilities?.[name] ?? one[name])));
-  return [`# ${form.dataset.disclaimer}`, head.join(","), ...rows.map((row) => row.join(","))].join("\n") + "\n";
+  const notes = "A text that begins like a formula, or with an apostrophe, has an apostrophe in front.";
+  return [`# ${form.dataset.disclaimer} ${notes}`, head.join(","), ...rows.map((row) => row.join(","))].join("\n") + "\n";
 }
 
 table.querySelector("thead").addEventListener("click", (event) => {
