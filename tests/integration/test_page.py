@@ -19,7 +19,6 @@ from selenium.webdriver.common.keys import Keys  # noqa: E402
 from selenium.webdriver.support.ui import Select, WebDriverWait  # noqa: E402
 
 import imaging  # noqa: E402
-from client.served import title  # noqa: E402
 from core import contract  # noqa: E402
 from imaging import decode, dicom, slices  # noqa: E402
 from serving.server import Server  # noqa: E402
@@ -113,12 +112,13 @@ def check_bars(driver) -> None:
 def test_an_upload_shows_four_bars(site, chromium, scan, model):
     chromium.get(f"http://{site}/")
     chromium.find_element(By.CSS_SELECTOR, f"input[value={model}]").click()
+    called = text_of(chromium, f".choice:has([value={model}]) b")
     chromium.find_element(By.ID, "file").send_keys(str(scan))
     assert chromium.find_element(By.ID, "picture").is_displayed()
     chromium.find_element(By.ID, "send").click()
     screenshot.wait_for_answer(chromium)
     check_bars(chromium)
-    assert title(model, {}) in text_of(chromium, "#result")
+    assert called in text_of(chromium, "#result")
     assert contract.DISCLAIMER in text_of(chromium, "#result")
     assert complaints(chromium) == []
 
@@ -235,6 +235,25 @@ def test_a_second_folder_never_mixes_with_the_first(site, chromium, folder):
     drop(chromium, folder / "series")
     WebDriverWait(chromium, 10).until(lambda d: text_of(d, "#summary").startswith("1 images: 1 classified,"))
     assert [row[0] for row in rows(chromium)] == ["=4.png"]
+
+
+def test_an_answer_names_its_file_and_is_never_beside_another_image(site, chromium, scan, tmp_path):
+    other = tmp_path / "other.png"
+    other.write_bytes(scan.read_bytes())
+    screenshot.classify(chromium, f"http://{site}/", scan)
+    assert text_of(chromium, "#answered") == f"File: {scan.name}"
+    drop(chromium, other)
+    WebDriverWait(chromium, 5).until(lambda d: text_of(d, "#name") == other.name)
+    assert not chromium.find_elements(By.CSS_SELECTOR, "#result li")
+    slowly(chromium, 1000)
+    chromium.find_element(By.ID, "send").click()
+    drop(chromium, scan)  # before the answer
+    WebDriverWait(chromium, 10).until(lambda d: other.name in text_of(d, "#past"))
+    slowly(chromium, 0)
+    assert not chromium.find_elements(By.CSS_SELECTOR, "#result li, #answered")
+    chromium.find_element(By.ID, "send").click()
+    screenshot.wait_for_answer(chromium)
+    assert text_of(chromium, "#answered") == f"File: {scan.name}" and complaints(chromium) == []
 
 
 def test_several_chosen_files_are_classified_and_saved(site, folder, tmp_path):
@@ -430,6 +449,12 @@ def test_a_slice_of_a_volume_is_chosen_and_classified(site, chromium, volume):
     chromium.find_element(By.ID, "send").click()
     screenshot.wait_for_answer(chromium)
     check_bars(chromium)
+    slider.send_keys(Keys.END)
+    assert not chromium.find_elements(By.CSS_SELECTOR, "#result li")  # it was of another slice
+    slider.send_keys(Keys.HOME, *[Keys.ARROW_RIGHT] * 23)
+    shown_slice(chromium, "24 of 48")
+    chromium.find_element(By.ID, "send").click()
+    screenshot.wait_for_answer(chromium)
     digest = decode.digest(slices.read(volume.read_bytes(), slices.Choice("coronal", 24)).encoded())
     report = chromium.find_element(By.ID, "report").get_attribute("textContent")
     assert digest in report and "coronal 24 of 48" in report
@@ -450,7 +475,8 @@ def test_a_dicom_file_is_previewed_and_its_warning_shown(site, chromium, scan, t
     drop(chromium, scan)  # an ordinary picture afterwards is one again
     WebDriverWait(chromium, 5).until(lambda d: text_of(d, "#name") == scan.name)
     chromium.find_element(By.ID, "send").click()
-    WebDriverWait(chromium, 10).until(lambda d: dicom.BURNED_IN not in text_of(d, "#result"))
+    screenshot.wait_for_answer(chromium)
+    assert dicom.BURNED_IN not in text_of(chromium, "#result")
     check_bars(chromium)
 
 
