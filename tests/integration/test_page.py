@@ -264,6 +264,7 @@ def test_a_second_folder_never_mixes_with_the_first(site, chromium, folder):
     drop(chromium, folder / "series")
     WebDriverWait(chromium, 10).until(lambda d: text_of(d, "#summary").startswith("1 images: 1 classified,"))
     assert [row[0] for row in rows(chromium)] == ["=4.png"]
+    assert not [one for one in complaints(chromium) if "415" not in one]
 
 
 def test_an_answer_names_its_file_and_is_never_beside_another_image(site, chromium, scan, tmp_path):
@@ -366,7 +367,7 @@ def test_every_field_has_a_name_for_screen_readers(site, chromium):
     chromium.get(f"http://{site}/")
     fields = chromium.find_elements(By.CSS_SELECTOR, "input:not(#slice), button")
     names = [field.accessible_name or field.get_attribute("textContent") for field in fields]
-    assert len(names) == 4 + len(SERVED) + len(contract.CLASSES) + 6  # and the table's
+    assert len(names) == 4 + len(SERVED) + len(contract.CLASSES) + 7  # and the table's
     assert all(names)
 
 

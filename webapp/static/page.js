@@ -174,6 +174,7 @@ input.addEventListener("change", choose);
 slice.type = "range"; // without JavaScript nobody knows how far it would reach
 slice.addEventListener("input", () => {
   dropAnswer();
+  asking += 1; // what is under way would move the slider back
   sliceNumber.textContent = `${slice.value} of ${slice.max}`;
   clearTimeout(moving);
   moving = setTimeout(() => showSlice(input.files[0]), 150);
