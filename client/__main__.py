@@ -49,7 +49,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tta", action="store_true", help="average with the answer for the mirror image")
     parser.add_argument("--json", action="store_true", help="print one JSON object per file")
     parser.add_argument("--recursive", action="store_true", help="take the images in a folder's folders too")
-    parser.add_argument("--output", type=Path, metavar="FILE", help="write a table: .csv, or .jsonl for JSON lines")
+    parser.add_argument("--output", type=Path, metavar="FILE", help="write a table: .csv, or .jsonl for JSON lines; in "
+                        ".csv a text that begins like a formula, or with an apostrophe, has an apostrophe in front")
     parser.add_argument("--concurrency", type=int, default=3,
                         help=f"requests at a time, of up to {batch.PER_REQUEST} images each; default: %(default)s")
     options = parser.parse_args(argv)
@@ -60,8 +61,8 @@ def arguments(argv: list[str] | None = None) -> argparse.Namespace:
     if options.output and options.json:
         parser.error("Expected --output or --json. Received: both. For JSON name an output that ends in .jsonl.")
     options.choice = slices.Choice(options.plane, options.slice)
-    if options.output and (options.tta or options.choice != slices.UNNAMED):
-        parser.error("Expected --plane, --slice and --tta without --output. Received: both. Leave out --output.")
+    if options.output and options.choice != slices.UNNAMED:
+        parser.error("Expected --plane and --slice without --output. Received: both. Leave out --output.")
     try:
         options.classifier = Classifier(options.url, options.timeout)
         options.files = list(files(options.paths, options.recursive))
@@ -136,7 +137,7 @@ def table(options: argparse.Namespace) -> int:
     """Write the table of --output and return the exit code."""
     try:
         model = options.model or options.classifier.default()
-        failed = batch.write(options.files, options.output, options.classifier, model, options.concurrency)
+        failed = batch.write(options.files, options.output, options.classifier, model, options.concurrency, options.tta)
     except batch.OutputError as error:
         print(error, file=sys.stderr)
         return 2

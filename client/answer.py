@@ -12,10 +12,16 @@ from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from client.served import export_of
 from core import contract
 
 DIGITS = 4
 """Digits after the point of every probability."""
+
+FORMULA_MARKS = "=+-@\t\r\n＝＋－＠"
+"""A spreadsheet takes a text that begins with one of them for a formula (OWASP, CSV injection)."""
+ESCAPE = "'"
+"""Stands in front of such a text in a CSV file, and of one that begins with it already, so that it comes off again."""
 
 Place: TypeAlias = Literal["file", "page", "report"]
 EVERYWHERE: tuple[Place, ...] = ("file", "page", "report")
@@ -88,7 +94,7 @@ class Answer(BaseModel):
     all_probabilities: Annotated[dict[str, Probability], Column("Probabilities", "classes", ("file",))] = Field(
         json_schema_extra=_each_class, description="The probability of each class; they sum to 1.")
     model_type: Annotated[str, MODEL, Column("Model", "model", ("file", "report"))]
-    tta: Annotated[bool, Column("Mirror image", "flag", ("report",), "averaged with the image", "not used")] = Field(
+    tta: Annotated[bool, Column("Mirror image", "flag", EVERYWHERE, "averaged in", "not used")] = Field(
         description="Whether the probabilities are averages over the image and its mirror image.")
     needs_review: Annotated[bool, Column("Review", "flag", ("file", "page"), "needs review", "")] = Field(
         description="Whether the confidence is below the threshold, or there is none: a person must look.")
@@ -97,6 +103,8 @@ class Answer(BaseModel):
     ] = Field(description="The confidence below which a person must look, as the served model says.")
     data_source: Annotated[str | None, Column("Trained on", places=("file", "report"), unknown="unknown data")] = Field(
         description="The data set that the network was trained on.")
+    export: Annotated[str | None, Column("Export", places=("file", "report"))] = Field(
+        description="Which export of the network answered: another one as soon as weights, thresholds or data differ.")
     holds_on: Annotated[
         tuple[str, ...] | None, Column("Found to work on", "list", ("report",), unknown="not measured", no="no source")
     ] = Field(description="The sources of test images on which the network was found to work: it tells tumour from "
@@ -126,6 +134,7 @@ class Answer(BaseModel):
             needs_review=threshold is None or confidence < threshold,  # both as shown: who recomputes it agrees
             review_threshold=threshold,
             data_source=facts.get(contract.DATA_SOURCE),
+            export=export_of(facts),
             holds_on=holds_on(facts),
             warnings=tuple(warnings),
         )
@@ -160,6 +169,16 @@ def holds_on(facts: Mapping[str, str]) -> tuple[str, ...] | None:
     except (KeyError, ValueError):
         return None
     return tuple(map(str, names)) if isinstance(names, list) else None
+
+
+def escaped(value: object) -> object:
+    """Return a value for a CSV file; a text that a spreadsheet would take for a formula gets ESCAPE in front."""
+    return ESCAPE + value if isinstance(value, str) and value[:1] in {*FORMULA_MARKS, ESCAPE} else value
+
+
+def unescaped(text: str) -> str:
+    """Return what escaped() had made a text of."""
+    return text.removeprefix(ESCAPE)
 
 
 @cache

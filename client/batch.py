@@ -20,9 +20,10 @@ from typing import Any, TextIO, TypeVar
 
 from tqdm import tqdm
 
-from client.answer import Answer, cells, heads
+from client.answer import Answer, cells, escaped, heads, unescaped
 from client.classifier import Classifier
 from client.errors import BadImage, DeadlineExceeded, ServerUnavailable
+from client.served import export_of
 from core import contract
 from imaging import decode
 
@@ -49,7 +50,8 @@ class OutputError(Exception):
     """The table cannot be written; the message is for users."""
 
 
-def write(paths: Iterable[Path], output: Path, classifier: Classifier, model: str, concurrency: int) -> int:
+def write(paths: Iterable[Path], output: Path, classifier: Classifier, model: str, concurrency: int,
+          tta: bool = False) -> int:
     """Classify files into a new table; go on with the .part file of an interrupted run.
 
     Memory is bounded whatever the number of files, but for their names: at most 2 x concurrency x PER_REQUEST images
@@ -61,12 +63,14 @@ def write(paths: Iterable[Path], output: Path, classifier: Classifier, model: st
         classifier: asks the server.
         model: name as in contract.MODEL_NAME.
         concurrency: requests at a time, from 1, each of up to PER_REQUEST images.
+        tta: average with the answers for the mirror images.
 
     Returns:
         the number of files without a prediction, of earlier runs too.
 
     Raises:
-        OutputError: output exists, has another ending, or its .part file is no table of this program and model.
+        OutputError: output exists, has another ending, or its .part file is no table of this program and command; or
+            another export of the model answers now than before, whose answers do not belong into the same table.
         ClientError: the server gives no answer, after some tries; the rows until then are kept.
         OSError: the table cannot be written.
     """
@@ -75,17 +79,19 @@ def write(paths: Iterable[Path], output: Path, classifier: Classifier, model: st
     if output.exists():
         raise OutputError(f"{output} already exists. Move it or choose another name.")
     part = output.with_name(output.name + ".part")
-    done = finished(part, output.suffix, model)
+    facts = classifier.describe(model)
+    same = {"model": model, "export": export_of(facts) or "", "tta": tta,
+            "data_source": facts.get(contract.DATA_SOURCE, "")}
+    done = finished(part, output.suffix, same)
     failed = sum(1 for is_error in done.values() if is_error)
     paths = list(dict.fromkeys(paths))
     left = [path for path in paths if str(path) not in done]
-    facts = classifier.describe(model)
     with part.open("a", newline="", encoding="utf-8") as table, \
             tqdm(total=len(paths), initial=len(paths) - len(left), unit="image") as bar:
         add = adder(table, output.suffix)
         if not done and output.suffix == ".csv" and part.stat().st_size == 0:
             add(dict(zip(COLUMNS, COLUMNS, strict=True)))
-        work = partial(classified, classifier=classifier, model=model, facts=facts)
+        work = partial(classified, classifier=classifier, same=same)
         groups = (left[start : start + PER_REQUEST] for start in range(0, len(left), PER_REQUEST))
         with ThreadPoolExecutor(concurrency) as pool, closing(in_order(pool, work, groups, 2 * concurrency)) as rows:
             for row in itertools.chain.from_iterable(rows):
@@ -113,24 +119,22 @@ def in_order(pool: ThreadPoolExecutor, work: Callable[[Item], Result], items: It
             future.cancel()
 
 
-def classified(paths: list[Path], classifier: Classifier, model: str, facts: dict[str, str]) -> list[dict[str, Any]]:
+def classified(paths: list[Path], classifier: Classifier, same: dict[str, Any]) -> list[dict[str, Any]]:
     """Return the rows of some files; one that is no image gets a row with an error.
 
     Args:
         paths: the files.
         classifier: asks the server, again after PAUSES when it is busy.
-        model: name as in contract.MODEL_NAME.
-        facts: classifier.describe(model).
+        same: what all rows of the table have in common, by column.
 
     Raises:
         ClientError: the server gives no answer.
     """
     contents = [content(path) for path in paths]
-    answers = iter(answered([one for one in contents if isinstance(one, bytes)], classifier, model))
+    answers = iter(answered([one for one in contents if isinstance(one, bytes)], classifier, same))
     found = [next(answers) if isinstance(one, bytes) else one for one in contents]
-    same = {"model": model, "disclaimer": contract.DISCLAIMER, "data_source": facts.get(contract.DATA_SOURCE, "")}
-    return [dict.fromkeys(COLUMNS, "") | same | {"file": str(path)} | filled(one)
-            for path, one in zip(paths, found, strict=True)]
+    empty = dict.fromkeys(COLUMNS, "") | same | {"disclaimer": contract.DISCLAIMER}
+    return [empty | {"file": str(path)} | filled(one) for path, one in zip(paths, found, strict=True)]
 
 
 def content(path: Path) -> bytes | OSError:
@@ -141,14 +145,28 @@ def content(path: Path) -> bytes | OSError:
         return error
 
 
-def answered(images: list[bytes], classifier: Classifier, model: str) -> list[Answer | BadImage]:
-    """Return classifier.answer_all(), tried again after PAUSES. Raises ClientError: the server gives no answer."""
+def answered(images: list[bytes], classifier: Classifier, same: dict[str, Any]) -> list[Answer | BadImage]:
+    """Return answers_of_one_export(), tried again after PAUSES. Raises as that."""
     for pause in PAUSES:
         try:
-            return classifier.answer_all(images, model)
+            return answers_of_one_export(images, classifier, same)
         except (ServerUnavailable, DeadlineExceeded):
             time.sleep(pause)
-    return classifier.answer_all(images, model)
+    return answers_of_one_export(images, classifier, same)
+
+
+def answers_of_one_export(images: list[bytes], classifier: Classifier, same: dict[str, Any]) -> list[Answer | BadImage]:
+    """Return classifier.answer_all() if the export answers that the table is of.
+
+    Raises:
+        OutputError: another one has taken its place. ClientError: the server gives no answer.
+    """
+    found = classifier.answer_all(images, same["model"], same["tta"])
+    now = export_of(classifier.describe(same["model"], trusted=0)) or ""  # asked behind the answers: they are not newer
+    if now != same["export"]:
+        raise OutputError(f"Expected export {same['export']} of {same['model']}, which the rows until here are of. "
+                          f"Received: {now}. Write a new table for it, or serve the former export and go on.")
+    return found
 
 
 def filled(found: Answer | Exception) -> dict[str, Any]:
@@ -162,14 +180,18 @@ def adder(table: TextIO, suffix: str) -> Callable[[dict[str, Any]], object]:
     """Return what adds a row to a table, with its line feed."""
     if suffix == ".jsonl":
         return lambda row: table.write(json.dumps(row) + "\n")
-    return csv.DictWriter(table, COLUMNS, lineterminator="\n").writerow
+    writer = csv.DictWriter(table, COLUMNS, lineterminator="\n")
+    return lambda row: writer.writerow({name: escaped(value) for name, value in row.items()})
 
 
-def finished(part: Path, suffix: str, model: str) -> dict[str, bool]:
+def finished(part: Path, suffix: str, same: dict[str, Any]) -> dict[str, bool]:
     """Return file -> whether it has an error, of the whole rows in a .part file; cut off a last row that is not whole.
 
+    Args:
+        part: the file. suffix: of the table. same: what all its rows have to have in common, by column.
+
     Raises:
-        OutputError: the file holds something else, or another model's rows.
+        OutputError: the file holds something else, or rows of another model, of another export of it, or with tta.
     """
     if not part.exists():
         return {}
@@ -182,15 +204,19 @@ def finished(part: Path, suffix: str, model: str) -> dict[str, bool]:
         else:
             table = csv.reader(io.StringIO(lines, newline=""))
             head = next(table, COLUMNS)
-            rows = [dict(zip(head, row, strict=True)) for row in table]
+            rows = [dict(zip(head, map(unescaped, row), strict=True)) for row in table]
             if tuple(head) != COLUMNS:
                 raise ValueError("other columns")
-        if not all(set(row) == set(COLUMNS) and row["model"] == model for row in rows):
-            raise ValueError("other columns, or another model")
+        if not all(set(row) == set(COLUMNS) for row in rows):
+            raise ValueError("other columns")
+        for name, value in same.items():
+            if others := {str(row[name]) for row in rows} - {str(value)}:
+                raise ValueError(f"{name} {others.pop()!r}")
         done = {row["file"]: bool(row["error_code"]) for row in rows}
     except (ValueError, TypeError, KeyError, csv.Error) as error:
-        raise OutputError(f"Expected {part} to hold rows of {model} from an interrupted run. Received: {error}. Delete "
-                          "it to begin again.") from error
+        wanted = ", ".join(f"{name} {str(value)!r}" for name, value in same.items())
+        raise OutputError(f"Expected {part} to hold rows of an interrupted run with {wanted}. Received: {error}. "
+                          "Delete it to begin again.") from error
     if len(whole) < len(text):
         os.truncate(part, len(whole))
     return done

@@ -19,6 +19,7 @@ from client.connections import Connections
 from client.errors import (
     BadImage,
     ClientError,
+    ServerBusy,
     ServerError,
     ServerUnavailable,
     UnknownModel,
@@ -115,11 +116,12 @@ class Classifier:
             return prediction
         return _averaged(prediction, self._predicted(self._made(mirrored, encoded), name, deadline))
 
-    def classify_all(self, images: Sequence[bytes], model: str | None = None) -> list[Prediction | BadImage]:
+    def classify_all(self, images: Sequence[bytes], model: str | None = None,
+                     tta: bool = False) -> list[Prediction | BadImage]:
         """Classify several encoded images, those of up to SMALL bytes with as few requests as the server allows.
 
         Args:
-            images: the contents of files, see classify(). model: as in classify().
+            images: the contents of files, see classify(). model, tta: as in classify().
 
         Returns:
             for each image the prediction, or why there is none. All together may take the timeout times their number.
@@ -128,10 +130,15 @@ class Classifier:
             UnknownModel, DeadlineExceeded, ServerUnavailable, ServerError: as classify().
         """
         deadline = time.monotonic() + self.timeout * max(1, len(images))
-        encoded = [_attempted(partial(self._encoded, image, model, deadline)) for image in images]
-        intact = [one for one in encoded if isinstance(one, tuple)]
-        answers = iter(self._together([image for image, _ in intact], intact[0][1], deadline) if intact else [])
-        return [next(answers) if isinstance(one, tuple) else one for one in encoded]
+        read = [_attempted(partial(self._encoded, image, model, deadline)) for image in images]
+        name = next((one[1] for one in read if isinstance(one, tuple)), "")
+        encoded = [one[0] if isinstance(one, tuple) else one for one in read]
+        together = partial(self._together, model=name, deadline=deadline)
+        found = _of_the_good(encoded, together)
+        if not tta:
+            return found
+        turned = [_attempted(partial(self._made, mirrored, one)) if isinstance(one, bytes) else one for one in encoded]
+        return [_both(one, other) for one, other in zip(found, _of_the_good(turned, together), strict=True)]
 
     def explain(self, image: bytes, model: str | None = None) -> Explanation:
         """Classify one encoded image and say where the network saw what; takes hardly longer than classify().
@@ -153,9 +160,10 @@ class Classifier:
         prediction = self.classify(image, model, tta)
         return Answer.of(prediction, self._facts(prediction.model), warnings)
 
-    def answer_all(self, images: Sequence[bytes], model: str | None = None) -> list[Answer | BadImage]:
+    def answer_all(self, images: Sequence[bytes], model: str | None = None,
+                   tta: bool = False) -> list[Answer | BadImage]:
         """Return classify_all() as answers. Args, Raises: as classify_all()."""
-        found = self.classify_all(images, model)
+        found = self.classify_all(images, model, tta)
         facts = {name: self._facts(name) for name in {one.model for one in found if isinstance(one, Prediction)}}
         return [Answer.of(one, facts[one.model]) if isinstance(one, Prediction) else one for one in found]
 
@@ -264,17 +272,21 @@ class Classifier:
         except ClientError:
             return False
 
-    def describe(self, model: str) -> dict[str, str]:
+    def describe(self, model: str, trusted: float = TRUSTED) -> dict[str, str]:
         """Return the parameters in the configuration of a network's ensemble, such as contract.DATA_SOURCE.
 
-        They are asked for again after TRUSTED seconds, and when the connection to the server was lost.
+        They are asked for again after so many seconds, and when the connection to the server was lost.
+
+        Args:
+            model: name as in contract.MODEL_NAME. trusted: seconds; 0: ask now.
 
         Raises:
             UnknownModel, DeadlineExceeded, ServerUnavailable, ServerError: as classify does.
         """
         if not contract.MODEL_NAME.fullmatch(model):
             raise unknown_model(model)
-        return {key: value["string_value"] for key, value in self._config(model).get("parameters", {}).items()}
+        parameters = self._config(model, trusted).get("parameters", {})
+        return {key: value["string_value"] for key, value in parameters.items()}
 
     def verify(self, model: str, most: int | None = None) -> None:
         """Compare the network's answers to imaging.golden's images with those that were exported with it.
@@ -300,10 +312,10 @@ class Classifier:
         """Close the idle connections of the calling thread."""
         self._connections.close()
 
-    def _config(self, model: str) -> dict[str, Any]:
+    def _config(self, model: str, trusted: float = TRUSTED) -> dict[str, Any]:
         """Return the configuration of a network's ensemble; asked for as describe() says. Raises as describe()."""
-        asked, config = self._configs.get(model, (-TRUSTED, {}))
-        if time.monotonic() - asked >= TRUSTED:
+        asked, config = self._configs.get(model, (-trusted, {}))
+        if time.monotonic() - asked >= trusted:
             name = contract.classifier(model)
             config = self._call(lambda client: client.get_model_config(name), model, time.monotonic() + self.timeout)
             self._configs[model] = time.monotonic(), config
@@ -332,6 +344,8 @@ class Classifier:
         """Run one question to the server on a borrowed connection, within the time that is left."""
         try:
             return self._call_once(ask, model, deadline)
+        except ServerBusy:
+            raise  # what is known holds; asking for it again would be more work for a server that has too much
         except ServerUnavailable as error:
             self._checked.clear()
             self._configs.clear()
@@ -384,6 +398,21 @@ def _attempted(work: Callable[[], Result]) -> Result | BadImage:
         return work()
     except BadImage as error:
         return error
+
+
+def _of_the_good(items: Sequence[bytes | BadImage],
+                 work: Callable[[Sequence[bytes]], list[Prediction | BadImage]]) -> list[Prediction | BadImage]:
+    """Return work() of the items that are no BadImage, each in its place."""
+    good = [one for one in items if isinstance(one, bytes)]
+    done = iter(work(good) if good else [])
+    return [next(done) if isinstance(one, bytes) else one for one in items]
+
+
+def _both(one: Prediction | BadImage, other: Prediction | BadImage) -> Prediction | BadImage:
+    """Return the average for an image and its mirror image, or why there is none."""
+    if isinstance(one, BadImage):
+        return one
+    return other if isinstance(other, BadImage) else _averaged(one, other)
 
 
 def _golden(facts: dict[str, str]) -> NDArray[np.float64] | None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import gevent
 from gevent import monkey
 from tritonclient.http import InferenceServerClient
+from tritonclient.utils import InferenceServerException
 
 # One pool per operating-system thread, because each has its own gevent hub and a socket of one hub hangs for ever in
 # another (8 threads on one tritonclient: 7 hang). Under gevent's monkey patching threading.local would be one per
@@ -53,11 +54,21 @@ class Connections:
 
     @contextlib.contextmanager
     def lend(self) -> Iterator[InferenceServerClient]:
-        """Lend a client to one caller. If the block raises, the client is closed: an answer may still be under way."""
+        """Lend a client to one caller.
+
+        If the block raises, the client is closed, as an answer may still be under way; unless that is the server's
+        answer, which was read to its end.
+        """
         idle = self._idle()
         client = idle.pop() if idle else InferenceServerClient(self.url, connection_timeout=FAR, network_timeout=FAR)
         try:
             yield client
+        except InferenceServerException as error:
+            if error.status() is None:
+                client.close()
+            else:
+                idle.append(client)
+            raise
         except BaseException:  # gevent.Timeout and GreenletExit are no Exception
             client.close()
             raise

@@ -32,6 +32,12 @@ class ServerUnavailable(ClientError):
     code = "server_unavailable"
 
 
+class ServerBusy(ServerUnavailable):
+    """The server's queue is full. It is the same server as before, and the connection to it is sound."""
+
+    code = "busy"
+
+
 class ServerBroken(ServerUnavailable):
     """A process of the server has died: it will not answer until it is started anew."""
 
@@ -91,7 +97,7 @@ def _from_answer(error: InferenceServerException, model: str) -> ClientError:
     if status == "503" and "timeout expired" in detail.lower():
         return DeadlineExceeded("The inference server was too busy to answer in time. Try again later.", detail=detail)
     if status == "503":
-        return ServerUnavailable("The inference server is too busy. Try again in a moment.", detail=detail)
+        return ServerBusy("The inference server is too busy. Try again in a moment.", detail=detail)
     if DEAD_STUB.search(detail):
         return ServerBroken("A process of the inference server has died. Try again in a moment.", detail=detail)
     if status in ("400", "500") and DECODE_FAILURE.search(detail):

@@ -1,10 +1,16 @@
-"""How what a Triton serves is ordered and titled: both travel with the export, as parameters of the classifiers."""
+"""How what a Triton serves is told apart, ordered and titled: by parameters that travel with the export."""
+
+import hashlib
+import json
+from collections.abc import Mapping
 
 from core import contract
 
 TITLES = {"custom": "Custom CNN", "resnet50": "ResNet-50", "ensemble": "Both networks, averaged"}
 """Titles, in their order, of networks that were exported before titles and ranks were."""
 UNRANKED = 10**6
+DIGITS = 12
+"""Digits that name an export."""
 
 
 def title(name: str, facts: dict[str, str]) -> str:
@@ -16,6 +22,21 @@ def title(name: str, facts: dict[str, str]) -> str:
     network, _, release = name.partition(contract.RELEASE)
     found = facts.get(contract.TITLE) or TITLES.get(network) or network[:1].upper() + network[1:]
     return found + (f", release {release}" if release else "")
+
+
+def export_of(facts: Mapping[str, str]) -> str | None:
+    """Return what tells one export of a network from another: a digest of all that the export says of itself.
+
+    Among that are the answers to the golden images, so that other weights or another precision are another export.
+
+    Args:
+        facts: what Classifier.describe() says of it; {} if it is not known.
+
+    Returns:
+        DIGITS hexadecimal digits; None if nothing is known.
+    """
+    text = json.dumps(dict(facts), sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:DIGITS] if facts else None
 
 
 def order(name: str, facts: dict[str, str]) -> tuple[tuple[int, ...], int, int, str]:

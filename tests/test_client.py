@@ -16,7 +16,7 @@ from pydantic import ValidationError
 import client
 from client import __main__ as command
 from client import batch
-from client.answer import heads
+from client.answer import FORMULA_MARKS, escaped, heads, unescaped
 from client.classifier import _prediction
 from client.served import order, title
 from core import contract
@@ -116,7 +116,7 @@ def test_the_deadline_holds_in_many_threads_at_once(scan):
 
 
 ANSWERS = [
-    (503, "Exceeds maximum queue size", "server_unavailable"),
+    (503, "Exceeds maximum queue size", "busy"),
     (503, "in ensemble 'classify_custom', Request timeout expired", "deadline_exceeded"),
     (500, "{{function_node __inference_1}} Unknown image file format. [[{{node DecodeImage}}]]", "corrupt_image"),
     (400, "in ensemble 'classify_custom', preprocess: Invalid PNG. Failed to initialize decoder", "corrupt_image"),
@@ -134,6 +134,41 @@ def test_every_answer_has_its_code_and_hides_the_text_of_the_server(scan, status
         client.Classifier(url).classify(scan)
     assert caught.value.code == code
     assert text in caught.value.detail and text not in str(caught.value)
+
+
+class Full(http.server.BaseHTTPRequestHandler):
+    """Describes its networks and has no place for an image."""
+
+    protocol_version = "HTTP/1.1"
+    seen: list[tuple[str, int]] = []
+
+    def do_GET(self, status=200, answer=b'{"parameters": {}}'):  # noqa: N802
+        self.seen.append((self.command, self.client_address[1]))
+        self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(answer)))
+        self.end_headers()
+        self.wfile.write(answer)
+
+    def do_POST(self):  # noqa: N802
+        self.do_GET(503, b'{"error": "Exceeds maximum queue size"}')
+
+    def log_message(self, *args):
+        pass
+
+
+def test_a_full_queue_makes_the_client_forget_nothing(scan):
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Full) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        classifier = client.Classifier(f"127.0.0.1:{server.server_address[1]}")
+        for _ in range(3):
+            classifier.describe("custom")
+            with pytest.raises(client.ServerBusy):
+                classifier.classify(scan, "custom")
+        classifier.close()
+        server.shutdown()
+    methods, ports = zip(*Full.seen, strict=True)
+    assert methods == ("GET", "POST", "POST", "POST") and len(set(ports)) == 1
 
 
 def test_something_that_is_no_triton_is_a_server_error(scan):
@@ -237,6 +272,13 @@ def test_tables_begin_with_the_columns_that_they_always_had():
     assert {batch.NAMES.get(name, name) for name in heads()} <= set(batch.COLUMNS)
     assert set(batch.FIRST) - {batch.NAMES.get(name, name) for name in heads()} == {
         "file", "error_code", "error", "disclaimer"}
+
+
+@pytest.mark.parametrize("text", ["=1+1.png", "-1", "@a", "\t=1", "＝1", "'=1", "'", "", "a=1", "slices/=1.png"])
+def test_a_table_holds_no_formula_and_every_name_can_be_read_back(text):
+    written = escaped(text)
+    assert written[:1] not in tuple(FORMULA_MARKS) and unescaped(written) == text
+    assert (written == text) is (text in ("", "a=1", "slices/=1.png")) and escaped(-0.5) == -0.5
 
 
 def test_is_live_is_false_where_nothing_listens():

@@ -98,6 +98,8 @@ def from_client(error: client.ClientError) -> Refused:
                                                      "detail": error.detail})
     if isinstance(error, client.DeadlineExceeded):
         return Refused(503, error.code, f"The model server is too slow at the moment. {TRY_AGAIN}")
+    if isinstance(error, client.ServerBusy):
+        return Refused(503, error.code, f"Too many images are being classified. {TRY_AGAIN}")
     if isinstance(error, client.ServerUnavailable):
         return Refused(503, error.code, f"The model server cannot be reached. {TRY_AGAIN}")
     if isinstance(error, client.UnknownModel):

@@ -152,7 +152,7 @@ def posts() -> dict[str, Schema]:
     tta = {"enum": ["0", "1"], "default": "0",
            "description": "1: average with the answer for the mirror image, for twice the work."}
     wanted = CLASS | {"description": "The class to explain; default: the predicted one."}
-    several = fields()
+    several = fields(tta=tta)
     several["properties"]["file"] = {"type": "array", "items": several["properties"]["file"], "minItems": 1,
                                      "maxItems": BATCH_FILES}
     explained = answer("The prediction and the heatmap (Grad-CAM), row by row; or the image with the heatmap over it.",

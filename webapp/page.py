@@ -9,6 +9,7 @@ from typing import Any
 from flask import current_app, render_template
 
 from client import served
+from client.answer import ESCAPE, FORMULA_MARKS
 from core import contract
 from imaging import decode, readers, slices
 from webapp import heat
@@ -215,5 +216,6 @@ def render(result: dict[str, Any] | None = None, error: Refused | None = None, m
         slice_marks=[(offset, mark.hex()) for offset, mark in readers.SLICE_MARKS],
         planes=slices.PLANES,
         largest=decode.MAX_BYTES,
+        escaped_marks=FORMULA_MARKS + ESCAPE,
         request_id=request_id(),
     )

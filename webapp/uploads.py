@@ -186,8 +186,8 @@ def field_too_long() -> Refused:
                    "image as a file, and nothing that /openapi.json does not name.")
 
 
-def read_batch() -> tuple[list[bytes], str]:
-    """Return the uploaded images, undecoded, and the network asked for.
+def read_batch(*more: str) -> tuple[list[bytes], str, dict[str, list[str]]]:
+    """Return the uploaded images, undecoded, the network asked for, and the form's fields. Args: as read_upload().
 
     Raises:
         Refused: as read_upload; 400 too_many_files; 413 batch_too_large.
@@ -197,14 +197,14 @@ def read_batch() -> tuple[list[bytes], str]:
     require_form()
     files, form = receive(BATCH_BYTES, Refused(413, "batch_too_large", f"The images are larger than "
                                                f"{BATCH_BYTES // 2**20} MiB together. Send them in several requests."))
-    require_known(files, form, FIELDS)
+    require_known(files, form, (*FIELDS, *more))
     uploads = files.get("file", [])
     if not uploads:
         raise Refused(400, "missing_file", "No image was sent. Send one or more in the form field `file`.")
     if len(uploads) > BATCH_FILES:
         raise Refused(400, "too_many_files", f"Expected at most {BATCH_FILES} images, received {len(uploads)}. Send "
                       "them in several requests.")
-    return uploads, chosen_model(form)
+    return uploads, chosen_model(form), form
 
 
 def chosen_file(files: dict[str, list[bytes]]) -> bytes:

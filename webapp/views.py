@@ -80,7 +80,8 @@ def predict() -> ResponseReturnValue:
 def batch() -> ResponseReturnValue:
     """Classify several uploaded images: JSON with a result or an error for each, in their order."""
     refuse_if_busy()
-    uploads, model = read_batch()
+    uploads, model, form = read_batch("tta")
+    tta = chosen_tta(form)
     count(len(uploads))
     classifier, metrics = served().classifier, services().metrics
     pictures = [opened(upload) for upload in uploads]
@@ -89,7 +90,7 @@ def batch() -> ResponseReturnValue:
         if isinstance(picture, Refused):
             return picture
         try:
-            return picture, classifier.answer(picture.encoded, model, warnings=picture.warnings)
+            return picture, classifier.answer(picture.encoded, model, tta, picture.warnings)
         except client.BadImage as error:
             return from_client(error)
 

@@ -53,6 +53,18 @@ def test_a_folder_becomes_a_table_in_the_order_of_its_files(folder, server, clas
         assert row["needs_review"] == str(float(row["confidence"]) < 0.5) and row["data_source"] == contract.PHANTOM
 
 
+def test_a_table_can_be_averaged_with_the_mirror_images(folder, server, classifier, tmp_path):
+    output = tmp_path / "results.jsonl"
+    assert command.main([str(folder), "--output", str(output), "--url", server.url, "--tta"]) == 1
+    rows = [json.loads(line) for line in output.read_text().splitlines()]
+    assert all(row["tta"] for row in rows) and {row["error_code"] for row in rows} == {"", "unsupported_format"}
+    for row in rows[1:4]:
+        wanted = classifier.answer(Path(row["file"]).read_bytes(), tta=True)
+        values = [row[name] for name in contract.CLASSES]
+        assert values == pytest.approx(list(wanted.all_probabilities.values()), abs=2e-4)
+        assert row["needs_review"] == (row["confidence"] < 0.6)
+
+
 def test_json_lines_hold_the_same(folder, server, tmp_path):
     for name in ("a.csv", "a.jsonl"):
         command.main([str(folder), "--output", str(tmp_path / name), "--url", server.url])
@@ -84,6 +96,18 @@ def test_a_killed_run_goes_on_where_it_was(folder, server, scans, tmp_path, suff
     assert names == sorted(map(str, folder.glob("*.png")))
 
 
+def test_no_name_is_a_formula_and_a_run_goes_on_behind_it(server, scans, tmp_path, monkeypatch):
+    names = ["'quoted.png", "+2.png", "=1+1.png"]
+    for name in names:
+        (tmp_path / name).write_bytes(scans[0])
+    monkeypatch.chdir(tmp_path)
+    words = [*names, "--output", "results.csv", "--url", server.url]
+    assert command.main(words) == 0
+    assert [row["file"] for row in read(Path("results.csv"))] == ["'" + name for name in names]
+    Path("results.csv").rename("results.csv.part")
+    assert command.main(words) == 0 and len(read(Path("results.csv"))) == 3  # none a second time
+
+
 def test_an_output_is_never_overwritten(folder, server, tmp_path, capsys):
     (tmp_path / "results.csv").write_text("mine")
     assert command.main([str(folder), "--output", str(tmp_path / "results.csv"), "--url", server.url]) == 2
@@ -102,6 +126,29 @@ def test_rows_of_another_model_are_not_mixed_in(folder, server, tmp_path):
     command.main(words)
     (tmp_path / "results.csv").rename(tmp_path / "results.csv.part")
     assert command.main([*words, "--model", "resnet50"]) == 2
+    assert command.main([*words, "--tta"]) == 2
+
+
+def test_rows_of_two_exports_are_never_in_one_table(folder, server, tmp_path, monkeypatch, capsys):
+    describe, asked = client.Classifier.describe, []
+
+    def redeployed(self, model, trusted=60.0):
+        asked.append(model)
+        return describe(self, model, trusted) | ({contract.GOLDEN: "others"} if len(asked) > 5 else {})
+
+    words = [str(folder), "--output", str(tmp_path / "results.csv"), "--url", server.url, "--concurrency", "1"]
+    part = tmp_path / "results.csv.part"
+    with monkeypatch.context() as patch:
+        patch.setattr(client.Classifier, "describe", redeployed)
+        assert command.main([*words, "--model", "custom"]) == 2  # in the middle
+        before = part.read_bytes()
+        assert 0 < len(read(part)) < 31 and "Expected export" in capsys.readouterr().err
+        assert command.main([*words, "--model", "custom"]) == 2  # and when it goes on
+        assert part.read_bytes() == before and "Received: export" in capsys.readouterr().err
+    assert command.main(words) == 1  # the former one is back
+    rows = read(tmp_path / "results.csv")
+    assert len(rows) == 31 and {row["export"] for row in rows} == {client.Classifier(server.url).answer(
+        (folder / "01.png").read_bytes()).export}
 
 
 @pytest.mark.parametrize("words", [["--output", "a.txt"], ["--output", "a.csv", "--json"],
@@ -118,11 +165,11 @@ def test_a_server_that_is_gone_ends_the_run_and_keeps_the_rows(folder, server, t
     monkeypatch.setattr(batch, "PAUSES", (0.01,))
     answer, count = client.Classifier.classify_all, []
 
-    def dying(self, images, model):
+    def dying(self, images, model, tta):
         count.append(1)
         if len(count) > 2:
             raise client.ServerUnavailable("The model server cannot be reached.")
-        return answer(self, images, model)
+        return answer(self, images, model, tta)
 
     # One after the other, so that it is the first two requests that are answered.
     words = [str(folder), "--output", str(tmp_path / "results.csv"), "--url", server.url, "--concurrency", "1"]

@@ -19,7 +19,6 @@ from selenium.webdriver.common.keys import Keys  # noqa: E402
 from selenium.webdriver.support.ui import Select, WebDriverWait  # noqa: E402
 
 import imaging  # noqa: E402
-from client.served import title  # noqa: E402
 from core import contract  # noqa: E402
 from imaging import decode, dicom, slices  # noqa: E402
 from serving.server import Server  # noqa: E402
@@ -98,6 +97,35 @@ def press(driver, key: str) -> str:
     return next(filter(None, map(focus.get_attribute, ("id", "name", "class"))), "")
 
 
+PHONES = (320, 360, 375, 390, 414, 480)
+"""Widths of windows, in pixels."""
+MISPLACED = """
+const found = [...document.querySelectorAll("[hidden]")].filter((e) => e.checkVisibility()).map((e) => e.outerHTML);
+const texts = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
+const names = "code, pre, dd, figcaption, #answered, tbody th, .choice small"; // may be without spaces
+while (texts.nextNode()) {
+  const text = texts.currentNode;
+  if (!text.parentElement.checkVisibility() || text.parentElement.closest(names)) continue;
+  for (const word of text.data.matchAll(/[\\p{L}\\p{N}]+/gu)) {
+    const range = document.createRange();
+    range.setStart(text, word.index);
+    range.setEnd(text, word.index + word[0].length);
+    if (new Set([...range.getClientRects()].map((r) => Math.round(r.top))).size > 1) found.push(word[0]);
+  }
+}
+return found;
+"""
+"""What is hidden and shown all the same, and words that are broken over two lines."""
+
+
+def check_phones(driver) -> None:
+    """Assert that the page as it stands fits every phone."""
+    for width in PHONES:
+        size = {"width": width, "height": 740, "deviceScaleFactor": 1, "mobile": False}
+        driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+        assert overflow(driver) <= 0 and driver.execute_script(MISPLACED) == [], width
+
+
 def check_bars(driver) -> None:
     """Assert that the four classes are shown in order, each bar as long as its number says."""
     bars = driver.find_elements(By.CSS_SELECTOR, "#result li")
@@ -113,12 +141,13 @@ def check_bars(driver) -> None:
 def test_an_upload_shows_four_bars(site, chromium, scan, model):
     chromium.get(f"http://{site}/")
     chromium.find_element(By.CSS_SELECTOR, f"input[value={model}]").click()
+    called = text_of(chromium, f".choice:has([value={model}]) b")
     chromium.find_element(By.ID, "file").send_keys(str(scan))
     assert chromium.find_element(By.ID, "picture").is_displayed()
     chromium.find_element(By.ID, "send").click()
     screenshot.wait_for_answer(chromium)
     check_bars(chromium)
-    assert title(model, {}) in text_of(chromium, "#result")
+    assert called in text_of(chromium, "#result")
     assert contract.DISCLAIMER in text_of(chromium, "#result")
     assert complaints(chromium) == []
 
@@ -155,6 +184,7 @@ def test_the_average_with_the_mirror_image_is_asked_for_by_a_tick(site, chromium
 
 def drop(driver, *paths) -> None:
     """Drop files onto the middle of the field for them, as a file manager does."""
+    driver.execute_script("scrollTo(0, 0)")  # points are of the window, rects of the page
     area = driver.find_element(By.ID, "drop").rect
     data = {"items": [], "files": [str(path) for path in paths], "dragOperationsMask": 1}
     point = {"x": area["x"] + area["width"] / 2, "y": area["y"] + area["height"] / 2, "data": data}
@@ -214,6 +244,48 @@ def test_a_dropped_folder_becomes_a_table_that_can_be_sorted(site, chromium, fol
     assert not [one for one in complaints(chromium) if "415" not in one]
 
 
+def slowly(driver, milliseconds: int) -> None:
+    """Let every answer to the page take so much longer; 0: no longer."""
+    driver.execute_cdp_cmd("Network.enable", {})
+    driver.execute_cdp_cmd("Network.emulateNetworkConditions", {
+        "offline": False, "latency": milliseconds, "downloadThroughput": -1, "uploadThroughput": -1})
+
+
+def test_a_second_folder_never_mixes_with_the_first(site, chromium, folder):
+    chromium.get(f"http://{site}/")
+    slowly(chromium, 1000)
+    drop(chromium, folder)
+    WebDriverWait(chromium, 5).until(lambda d: len(rows(d)) == 6)
+    drop(chromium, folder / "series")
+    WebDriverWait(chromium, 5).until(lambda d: "still being classified" in text_of(d, "#state"))
+    slowly(chromium, 0)
+    assert wait_for_summary(chromium).startswith("6 images: 5 classified,")
+    assert len(rows(chromium)) == 6 and text_of(chromium, "#state") == ""
+    drop(chromium, folder / "series")
+    WebDriverWait(chromium, 10).until(lambda d: text_of(d, "#summary").startswith("1 images: 1 classified,"))
+    assert [row[0] for row in rows(chromium)] == ["=4.png"]
+    assert not [one for one in complaints(chromium) if "415" not in one]
+
+
+def test_an_answer_names_its_file_and_is_never_beside_another_image(site, chromium, scan, tmp_path):
+    other = tmp_path / "other.png"
+    other.write_bytes(scan.read_bytes())
+    screenshot.classify(chromium, f"http://{site}/", scan)
+    assert text_of(chromium, "#answered") == f"File: {scan.name}"
+    drop(chromium, other)
+    WebDriverWait(chromium, 5).until(lambda d: text_of(d, "#name") == other.name)
+    assert not chromium.find_elements(By.CSS_SELECTOR, "#result li")
+    slowly(chromium, 1000)
+    chromium.find_element(By.ID, "send").click()
+    drop(chromium, scan)  # before the answer
+    WebDriverWait(chromium, 10).until(lambda d: other.name in text_of(d, "#past"))
+    slowly(chromium, 0)
+    assert not chromium.find_elements(By.CSS_SELECTOR, "#result li, #answered")
+    chromium.find_element(By.ID, "send").click()
+    screenshot.wait_for_answer(chromium)
+    assert text_of(chromium, "#answered") == f"File: {scan.name}" and complaints(chromium) == []
+
+
 def test_several_chosen_files_are_classified_and_saved(site, folder, tmp_path):
     with screenshot.browser(1080, 860) as driver:
         driver.execute_cdp_cmd("Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(tmp_path)})
@@ -221,6 +293,7 @@ def test_several_chosen_files_are_classified_and_saved(site, folder, tmp_path):
         names = ["0.png", "series/=4.png", "10.png"]
         driver.find_element(By.ID, "file").send_keys("\n".join(str(folder / name) for name in names))
         assert "3 files" in text_of(driver, "#chosen")
+        driver.find_element(By.NAME, "tta").click()
         driver.find_element(By.ID, "send").click()
         assert wait_for_summary(driver).startswith("3 images: 2 classified,")
         for kind in ("csv", "json"):
@@ -235,6 +308,7 @@ def test_several_chosen_files_are_classified_and_saved(site, folder, tmp_path):
     for row, one in zip(table[:2], saved["results"], strict=False):
         assert row["predicted_class"] == one["predicted_class"]
         assert [float(row[name]) for name in contract.CLASSES] == list(one["all_probabilities"].values())
+        assert row["tta"] == "true" and one["tta"] is True
     assert (table[2]["success"], table[2]["code"]) == ("false", "unsupported_format")
 
 
@@ -264,13 +338,14 @@ def test_the_report_prints_on_one_page_without_the_form(site, chromium, scan):
         chromium.show_as()
 
 
-@pytest.mark.parametrize("path", ["/about", "/api"])
-def test_the_other_pages_fit_a_phone_and_complain_of_nothing(site, path):
-    with screenshot.browser(320, 740) as driver:
-        driver.get(f"http://{site}{path}")
-        assert overflow(driver) <= 0 and complaints(driver) == []
-        assert contract.DISCLAIMER in text_of(driver, "footer")
-        assert [entry for entry in driver.execute_script(CONTRAST) if entry[1] < 4.5] == []
+def test_the_other_pages_fit_a_phone_and_complain_of_nothing(site):
+    with screenshot.browser(PHONES[0], 740) as driver:
+        for path in ("/about", "/api"):
+            driver.get(f"http://{site}{path}")
+            check_phones(driver)
+            assert complaints(driver) == []
+            assert contract.DISCLAIMER in text_of(driver, "footer")
+            assert [entry for entry in driver.execute_script(CONTRAST) if entry[1] < 4.5] == []
 
 
 def test_phantoms_are_called_phantoms(site, chromium):
@@ -292,7 +367,7 @@ def test_every_field_has_a_name_for_screen_readers(site, chromium):
     chromium.get(f"http://{site}/")
     fields = chromium.find_elements(By.CSS_SELECTOR, "input:not(#slice), button")
     names = [field.accessible_name or field.get_attribute("textContent") for field in fields]
-    assert len(names) == 4 + len(SERVED) + len(contract.CLASSES) + 6  # and the table's
+    assert len(names) == 4 + len(SERVED) + len(contract.CLASSES) + 7  # and the table's
     assert all(names)
 
 
@@ -320,11 +395,23 @@ def test_without_javascript_the_form_answers_with_the_page(site, scan):
         assert not driver.find_element(By.ID, "opacity").is_displayed()
 
 
-@pytest.mark.parametrize(("width", "javascript"), [(320, True), (390, True), (320, False)])
-def test_a_phone_needs_no_sideways_scrolling(site, scan, width, javascript):
-    with screenshot.browser(width, 740, javascript=javascript) as driver:
+def test_a_page_with_all_it_can_show_fits_every_phone(site, scan, tmp_path):
+    long = tmp_path / f"{60 * 'x'}.tif"
+    Image.open(scan).save(long)
+    with screenshot.browser(PHONES[0], 740) as driver:
         driver.get(f"http://{site}/")
-        assert overflow(driver) <= 0
+        check_phones(driver)
+        screenshot.classify(driver, f"http://{site}/", long)
+        assert not driver.find_element(By.ID, "picture").is_displayed()  # browsers cannot show a TIFF file
+        driver.find_element(By.CSS_SELECTOR, "#report summary").click()
+        check_phones(driver)
+        check_bars(driver)
+        screenshot.tabulate(driver, f"http://{site}/", [scan, long])
+        check_phones(driver)
+
+
+def test_without_javascript_a_phone_needs_no_sideways_scrolling(site, scan):
+    with screenshot.browser(PHONES[0], 740, javascript=False) as driver:
         screenshot.classify(driver, f"http://{site}/", scan)
         assert overflow(driver) <= 0
         check_bars(driver)
@@ -346,9 +433,9 @@ axe.run().then((found) => done(found.violations.map((v) => [v.id, v.impact, v.no
 """
 
 
-@pytest.mark.parametrize("dark", [False, True])
-def test_axe_finds_nothing_serious_on_any_page(site, scan, folder, dark):
-    with screenshot.browser(1080, 860, dark=dark) as driver:
+@pytest.mark.parametrize(("width", "dark"), [(1080, False), (320, True)])
+def test_axe_finds_nothing_serious_on_any_page(site, scan, folder, width, dark):
+    with screenshot.browser(width, 860, dark=dark) as driver:
 
         def faults() -> list:
             driver.execute_cdp_cmd("Runtime.evaluate", {"expression": AXE})  # the page's policy lets no script in
@@ -405,6 +492,12 @@ def test_a_slice_of_a_volume_is_chosen_and_classified(site, chromium, volume):
     chromium.find_element(By.ID, "send").click()
     screenshot.wait_for_answer(chromium)
     check_bars(chromium)
+    slider.send_keys(Keys.END)
+    assert not chromium.find_elements(By.CSS_SELECTOR, "#result li")  # it was of another slice
+    slider.send_keys(Keys.HOME, *[Keys.ARROW_RIGHT] * 23)
+    shown_slice(chromium, "24 of 48")
+    chromium.find_element(By.ID, "send").click()
+    screenshot.wait_for_answer(chromium)
     digest = decode.digest(slices.read(volume.read_bytes(), slices.Choice("coronal", 24)).encoded())
     report = chromium.find_element(By.ID, "report").get_attribute("textContent")
     assert digest in report and "coronal 24 of 48" in report
@@ -425,7 +518,8 @@ def test_a_dicom_file_is_previewed_and_its_warning_shown(site, chromium, scan, t
     drop(chromium, scan)  # an ordinary picture afterwards is one again
     WebDriverWait(chromium, 5).until(lambda d: text_of(d, "#name") == scan.name)
     chromium.find_element(By.ID, "send").click()
-    WebDriverWait(chromium, 10).until(lambda d: dicom.BURNED_IN not in text_of(d, "#result"))
+    screenshot.wait_for_answer(chromium)
+    assert dicom.BURNED_IN not in text_of(chromium, "#result")
     check_bars(chromium)
 
 

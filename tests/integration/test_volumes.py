@@ -186,4 +186,4 @@ def test_a_folder_with_dicom_becomes_a_table(server, files, tmp_path):
     lines = {line.split(",")[0].rpartition("/")[2]: line for line in (tmp_path / "out.csv").read_text().splitlines()}
     assert "multiple_frames" in lines["frames.dcm"] and "0." in lines["scan.dcm"]
     with pytest.raises(SystemExit):
-        command.main([str(files), "--output", str(tmp_path / "out.csv"), "--tta"])
+        command.main([str(files), "--output", str(tmp_path / "out.csv"), "--plane", "axial"])

@@ -231,6 +231,14 @@ def test_a_batch_gets_an_answer_for_each_image_in_order(site, scans):
     assert answer["disclaimer"] == contract.DISCLAIMER
 
 
+def test_a_batch_can_be_averaged_with_the_mirror_images(site, scans):
+    status, _, answer = send_batch(site, *scans[:2], b"no image", tta="1")
+    assert status == 200 and [one.get("tta") for one in answer["results"]] == [True, True, None]
+    alone = predict(site, scans[0], tta="1")[2]["all_probabilities"]
+    assert answer["results"][0]["all_probabilities"] == pytest.approx(alone, abs=2e-4)
+    assert send_batch(site, scans[0], tta="yes")[2]["code"] == "bad_tta"
+
+
 def test_a_batch_is_bounded(site, scans):
     assert send_batch(site, *[scans[0]] * 32)[0] == 200
     status, _, answer = send_batch(site, *[scans[0]] * 33)

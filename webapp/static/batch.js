@@ -11,6 +11,7 @@ const progress = document.getElementById("progress");
 const summary = document.getElementById("summary");
 const titles = JSON.parse(form.dataset.titles);
 const classNames = JSON.parse(form.dataset.classes);
+const escapedMarks = JSON.parse(form.dataset.escapedMarks);
 const columns = JSON.parse(form.dataset.columns); // [field of an answer, how it is shown]
 const pageColumns = columns.filter(([, column]) => column.places.includes("page"));
 const fileColumns = columns.filter(([, column]) => column.places.includes("file"));
@@ -81,11 +82,11 @@ function fillLine(line, result) {
 }
 
 /** Asks for one image, again while the server is busy; returns the answer or an error in its shape. */
-async function askFor(file, model) {
+async function askFor(file, fields) {
   for (let tried = 1; ; tried++) {
     const body = new FormData();
     body.append("file", file);
-    body.append("model", model);
+    for (const [name, value] of Object.entries(fields)) body.append(name, value);
     try {
       const answer = await fetch(form.action, { method: "POST", body, headers: { Accept: "application/json" },
         signal: AbortSignal.timeout(PATIENCE) });
@@ -98,8 +99,18 @@ async function askFor(file, model) {
   }
 }
 
+/** Classifies files into a new table; not while others are being classified, as their answers go into that table. */
 async function classifyAll(files) {
-  const model = form.elements.model.value;
+  if (isBusy()) {
+    state.textContent = "Other images are still being classified. Choose these again when they are done.";
+    return;
+  }
+  setBusy(true);
+  await fillTable(files).finally(() => setBusy(false));
+}
+
+async function fillTable(files) {
+  const fields = { model: form.elements.model.value, tta: form.elements.tta.checked ? "1" : "0" };
   const waiting = [...files].map((file, index) => ({ file, index, line: null }));
   results = waiting.map(({ file }) => ({ file: file.name }));
   lines.replaceChildren();
@@ -107,13 +118,12 @@ async function classifyAll(files) {
   table.hidden = false;
   progress.max = files.length;
   progress.value = 0;
-  send.setAttribute("aria-disabled", "true");
   document.getElementById("table-title").focus();
   const work = async () => {
     for (let one = waiting.shift(); one; one = waiting.shift()) {
       one.line.cells[FIRST].textContent = "classifying…";
       const tooLarge = { success: false, code: "file_too_large", error: `The file is larger than ${LARGEST / 2 ** 20} MiB.` };
-      const result = one.file.size > LARGEST ? tooLarge : await askFor(one.file, model);
+      const result = one.file.size > LARGEST ? tooLarge : await askFor(one.file, fields);
       results[one.index] = { file: one.file.name, ...result };
       fillLine(one.line, result);
       progress.value += 1;
@@ -124,7 +134,6 @@ async function classifyAll(files) {
   const failed = results.filter((one) => !one.success).length;
   const review = results.filter((one) => one.needs_review).length;
   summary.textContent = `${files.length} images: ${files.length - failed} classified, ${review} of them need review, ${failed} failed.`;
-  send.removeAttribute("aria-disabled");
 }
 
 /** Sorts the lines by a column: text, or numbers where the cells begin with one; a second time the other way round. */
@@ -146,10 +155,10 @@ function save(name, kind, text) {
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
 
-/** Returns a value for a CSV file; a text that a spreadsheet would take for a formula gets an apostrophe. */
+/** Returns a value for a CSV file, as client/answer.py escapes it and quoted if need be. */
 function quoted(value) {
   const text = String(value ?? "");
-  const harmless = typeof value === "string" && /^[=+\-@\t\r]/.test(text) ? `'${text}` : text;
+  const harmless = typeof value === "string" && text && escapedMarks.includes(text[0]) ? `'${text}` : text;
   return /[",\n\r]/.test(harmless) ? `"${harmless.replaceAll('"', '""')}"` : harmless;
 }
 
@@ -157,7 +166,8 @@ function asCsv() {
   const fields = fileColumns.flatMap(([name, column]) => (column.form === "classes" ? classNames : [name]));
   const head = ["file", "success", ...fields, "request_id", "code", "error"];
   const rows = results.map((one) => head.map((name) => quoted(one.all_probabilities?.[name] ?? one[name])));
-  return [`# ${form.dataset.disclaimer}`, head.join(","), ...rows.map((row) => row.join(","))].join("\n") + "\n";
+  const notes = "A text that begins like a formula, or with an apostrophe, has an apostrophe in front.";
+  return [`# ${form.dataset.disclaimer} ${notes}`, head.join(","), ...rows.map((row) => row.join(","))].join("\n") + "\n";
 }
 
 table.querySelector("thead").addEventListener("click", (event) => {

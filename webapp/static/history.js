@@ -37,9 +37,9 @@ function showHistory(entries) {
   past.hidden = !entries.length;
 }
 
-/** Adds the answer that the page shows, if it is one. */
-function remember(file) {
-  const { cells } = document.getElementById("answer").dataset;
+/** Adds an answer, given its title, if it is one. */
+function remember(file, title) {
+  const { cells } = title.dataset;
   if (!cells) return;
   keep([{ time: new Date().toLocaleTimeString(), file, cells: JSON.parse(cells) }, ...remembered()]);
 }

@@ -11,12 +11,14 @@ const drop = document.getElementById("drop");
 const input = document.getElementById("file");
 const send = document.getElementById("send");
 const state = document.getElementById("state");
+const result = document.getElementById("result");
 const picture = document.getElementById("picture");
 const slices = document.getElementById("slices");
 const plane = document.getElementById("plane");
 const slice = document.getElementById("slice");
 const sliceNumber = document.getElementById("slice-number");
 let address = null;
+let choice = 0; // how often an image, or a slice of it, was chosen
 let asking = 0; // how often a slice was asked for
 let moving = null; // timer of a slider that is still being moved
 
@@ -77,7 +79,14 @@ function showPreview() {
   if (file) picture.src = address;
 }
 
-function showError(text) {
+/** Takes away the answer, as it is of an image that is no longer the chosen one. The history still has it. */
+function dropAnswer() {
+  choice += 1;
+  result.replaceChildren(document.getElementById("no-answer").content.cloneNode(true));
+}
+
+/** Returns what stands in place of an answer when there is none. */
+function failure(text) {
   const title = document.createElement("h2");
   title.id = "answer";
   title.tabIndex = -1;
@@ -86,9 +95,20 @@ function showError(text) {
   message.id = "error";
   message.className = "notice error";
   message.textContent = text;
-  document.getElementById("result").replaceChildren(title, message);
+  return [title, message];
 }
 
+/** Shows an answer or a failure, and which file it is of. */
+function show(nodes, name) {
+  const file = document.createElement("p");
+  file.id = "answered";
+  file.className = "muted small";
+  file.textContent = `File: ${name}`;
+  result.replaceChildren(...nodes);
+  document.getElementById("answer").after(file);
+}
+
+/** Returns what the server's page shows in answer to the form, and takes over its notices. */
 async function ask() {
   const answer = await fetch(form.action, {
     method: "POST",
@@ -97,28 +117,41 @@ async function ask() {
     signal: AbortSignal.timeout(PATIENCE),
   });
   const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-  if (!page.getElementById("result")) return showError(`The server answered with status ${answer.status}. Try again later.`);
-  for (const id of ["result", "notices"]) { // a refusal may say nothing of the models
-    if (page.getElementById(id)) document.getElementById(id).replaceChildren(...page.getElementById(id).childNodes);
-  }
+  const found = page.getElementById("result");
+  if (!found) return failure(`The server answered with status ${answer.status}. Try again later.`);
+  const notices = page.getElementById("notices"); // a refusal may say nothing of the models
+  if (notices) document.getElementById("notices").replaceChildren(...notices.childNodes);
+  return [...found.childNodes];
+}
+
+function isBusy() {
+  return send.getAttribute("aria-disabled") === "true";
+}
+
+/** Notes that images are being classified, or that this is over. */
+function setBusy(busy, text = "") {
+  if (busy) send.setAttribute("aria-disabled", "true");
+  else send.removeAttribute("aria-disabled");
+  state.textContent = text;
 }
 
 async function classify() {
-  if (send.getAttribute("aria-disabled") === "true") return;
+  if (isBusy()) return;
   if (input.files.length > 1) {
     await classifyAll(input.files);
     return;
   }
-  if (input.files[0].size > LARGEST) {
-    showError(`The file is larger than ${LARGEST / 2 ** 20} MiB. Send a smaller image, as PNG or JPEG.`);
-  } else {
-    send.setAttribute("aria-disabled", "true");
-    state.textContent = "Classifying…";
-    const name = input.files[0].name;
-    await ask().then(() => remember(name)).catch(() => showError("The server does not answer. Check the connection and try again."));
-    send.removeAttribute("aria-disabled");
-    state.textContent = "";
+  const { name, size } = input.files[0];
+  const asked = choice;
+  let nodes = failure(`The file is larger than ${LARGEST / 2 ** 20} MiB. Send a smaller image, as PNG or JPEG.`);
+  if (size <= LARGEST) {
+    setBusy(true, "Classifying…");
+    nodes = await ask().catch(() => failure("The server does not answer. Check the connection and try again."));
+    setBusy(false);
+    remember(name, nodes.find((node) => node.id === "answer"));
   }
+  if (asked !== choice) return; // the answer came after another choice: beside that it would be taken for its answer
+  show(nodes, name);
   document.getElementById("answer").focus();
 }
 
@@ -132,15 +165,23 @@ function showHeatmap() {
   }
 }
 
-for (const kind of ["input", "change"]) document.getElementById("result").addEventListener(kind, showHeatmap);
-input.addEventListener("change", showPreview);
+function choose() {
+  dropAnswer();
+  showPreview();
+}
+
+for (const kind of ["input", "change"]) result.addEventListener(kind, showHeatmap);
+input.addEventListener("change", choose);
 slice.type = "range"; // without JavaScript nobody knows how far it would reach
 slice.addEventListener("input", () => {
+  dropAnswer();
+  asking += 1; // what is under way would move the slider back
   sliceNumber.textContent = `${slice.value} of ${slice.max}`;
   clearTimeout(moving);
   moving = setTimeout(() => showSlice(input.files[0]), 150);
 });
 plane.addEventListener("change", () => {
+  dropAnswer();
   slice.value = ""; // the middle one
   slice.disabled = true; // a range always has a value
   showSlice(input.files[0]).finally(() => { slice.disabled = false; });
@@ -158,10 +199,10 @@ drop.addEventListener("drop", (event) => {
   event.preventDefault();
   filesIn(entries).then((files) => {
     if (files.length) classifyAll(files);
-    else showError("There is no image in this folder.");
+    else result.replaceChildren(...failure("There is no image in this folder."));
   });
 });
-document.getElementById("result").addEventListener("click", (event) => { if (event.target.id === "print") window.print(); });
+result.addEventListener("click", (event) => { if (event.target.id === "print") window.print(); });
 document.getElementById("samples").addEventListener("click", async (event) => {
   const address = event.target.dataset.sample;
   if (!address) return;
@@ -169,5 +210,5 @@ document.getElementById("samples").addEventListener("click", async (event) => {
   const chosen = new DataTransfer();
   chosen.items.add(new File([content], address.split("/").pop(), { type: "image/png" }));
   input.files = chosen.files;
-  showPreview();
+  choose();
 });
