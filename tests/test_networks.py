@@ -164,6 +164,7 @@ def test_unfreezing_an_unknown_layer_is_an_error(defaults, base):
 def test_transfer_has_two_phases_the_second_at_a_lower_rate(defaults):
     head, fine = resnet50.transfer_phases(defaults.train, defaults.train_resnet, 224)
     assert (head.epochs, fine.epochs) == (10, 20) and fine.lr == pytest.approx(0.1 * head.lr)
+    assert fine.share == pytest.approx(0.1 * head.share)  # what train.schedule=cosine goes by
 
 
 @pytest.mark.parametrize(("chosen", "used"), [({}, "1"), ({"TF_ENABLE_ONEDNN_OPTS": "0"}, "0")])

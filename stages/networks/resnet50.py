@@ -182,7 +182,7 @@ def transfer_phases(train: Train, own: TrainResnet, size: int) -> list[Phase]:
     rate = train.lr * own.fine_tune_lr_factor
     plan = [
         Phase("head", head, train.lr, size, train.batch_size, prepare=freeze),
-        Phase("fine_tune", train.epochs - head, rate, size, train.batch_size,
-                       prepare=lambda network: unfreeze(network, own.unfreeze_from)),
+        Phase("fine_tune", train.epochs - head, rate, size, train.batch_size, share=own.fine_tune_lr_factor,
+              prepare=lambda network: unfreeze(network, own.unfreeze_from)),
     ]
     return [phase for phase in plan if phase.epochs]
