@@ -29,7 +29,7 @@ from stages.data import counting, dataset
 from stages.folds import assignment, stored, summary
 from stages.folds.assignment import Fold
 from stages.layers import answer
-from stages.networks.registry import NETWORKS, Network
+from stages.networks.registry import NETWORKS, Network, chosen
 from stages.scoring import answers
 from stages.scoring.answers import Answers
 from stages.training import fit, optimizer, run, state
@@ -61,18 +61,6 @@ class Job:
         return f"crossval/{self.network.name}/fold_{self.fold.number}"
 
 
-def chosen(names: list[str]) -> list[Network]:
-    """Return the networks of crossval.networks, all for [], in the order of the registry.
-
-    Raises:
-        StageError: there is no network of that name.
-    """
-    if unknown := [name for name in names if name not in NETWORKS]:
-        raise command.StageError(f"Expected crossval.networks to hold names of {', '.join(NETWORKS)}. "
-                                 f"Received: {unknown[0]!r}. Correct it, or give [] for all.")
-    return [network for name, network in NETWORKS.items() if not names or name in names]
-
-
 def begin(network: Network, params: Params) -> tuple[Recipe, str]:
     """Return the untrained network with its recipe, and its precision, see run.begin."""
     keras.backend.clear_session()  # frees what was trained before
@@ -92,7 +80,7 @@ def jobs(rows: list[dataset.Row], params: Params) -> list[Job]:
     facts = {"images": state.fingerprint([(row.digest, row.label, row.group, row.picture, row.origin) for row in rows]),
              "average_flip": params.evaluate.average_flip}
     found = []
-    for network in chosen(params.crossval.networks):
+    for network in chosen(params.crossval.networks, "crossval.networks"):
         recipe, precision = begin(network, params)
         build = import_module(network.module).recipe
         for fold in plan:

@@ -17,6 +17,8 @@ is of tumours of unknown type. They, prepare.hold_out_source, what the test spli
 unknown type that `prepare` has set aside are scored under `sources`, and in reports/evaluate/sources.csv. Nothing is
 chosen on them.
 
+evaluate.networks names the networks that are scored, and served by export after that; all for [].
+
 evaluate.boxes, a CSV file of boxes around tumours (dataset/README.md), lets it count how often heatmaps point at them.
 """
 
@@ -26,7 +28,7 @@ from core import contract, files
 from stages.common import command
 from stages.common.params import Params
 from stages.data import boxes, dataset, layouts
-from stages.networks.registry import NETWORKS
+from stages.networks.registry import NETWORKS, Network, chosen
 from stages.reporting import card, diagrams, tables
 from stages.scoring import answers, calibration, external, pointing, reports, sources
 from stages.scoring.answers import Answers
@@ -37,22 +39,23 @@ SHOWN = Path("data/shown/evaluate")
 CARD = Path("MODEL_CARD.md")
 
 
-def answered(params: Params, splits: answers.Splits,
+def answered(networks: list[Network], params: Params, splits: answers.Splits,
              places: dict[str, Path]) -> tuple[dict[str, dict[str, Answers]], dict[str, dict]]:
     """Return what each network and their mean answer to the splits and to other sources, and the facts of the latter.
 
     Args:
-        params: of the run. splits: see answers.read_splits. places: see layouts.places.
+        networks: one or more. params: of the run. splits: see answers.read_splits. places: see layouts.places.
     """
-    networks = {name: network.load() for name, network in NETWORKS.items()}
-    given = {name: answers.answered(network, splits, params.evaluate) for name, network in networks.items()}
+    loaded = {network.name: network.load() for network in networks}
+    given = {name: answers.answered(network, splits, params.evaluate) for name, network in loaded.items()}
     facts = {}
     for source in external.sources(places, params.prepare.image_size, params.prepare.duplicate_similarity):
         facts[source.name] = source.facts
-        for name, network in networks.items():
+        for name, network in loaded.items():
             split = {f"{sources.EXTERNAL}{source.name}": (source.rows, source.images)}
             given[name] |= answers.answered(network, split, params.evaluate)
-    return given | {contract.ENSEMBLE: answers.ensemble(list(given.values()))}, facts
+    mean = {contract.ENSEMBLE: answers.ensemble(list(given.values()))} if len(networks) > 1 else {}
+    return given | mean, facts
 
 
 def write_network(name: str, facts: dict, images: dataset.Images, given: dict[str, Answers],
@@ -87,12 +90,13 @@ def write_network(name: str, facts: dict, images: dataset.Images, given: dict[st
 
 def main(params: Params) -> None:
     """Predict with each network, choose, score, and write reports/evaluate and the model card."""
+    networks = chosen(params.evaluate.networks, "evaluate.networks")
     places = layouts.places(params.evaluate.external, "evaluate.external")
     data, splits = dataset.read_report(), answers.read_splits(params.prepare.image_size)
     rows, images = splits[answers.SCORED_ON]
     table = params.evaluate.boxes
     around = boxes.of_rows(rows, Path(table), "evaluate.boxes") if table else None
-    given, outside = answered(params, splits, places)
+    given, outside = answered(networks, params, splits, places)
     result = {"data_source": data["source"], **answers.counts(rows), "resamples": params.evaluate.bootstrap,
               "prevalence": params.evaluate.prevalence}
     decisions, texts = {}, []
@@ -103,18 +107,18 @@ def main(params: Params) -> None:
             result[name]["sources"][source] |= known
         print(tables.summary(name, result, decisions[name], result[name]))
     if data["source"] == contract.PHANTOM:
-        for name, network in NETWORKS.items():
-            result[name]["pointing_game"] = pointing.game(network.load(), params.prepare.image_size,
-                                                          params.evaluate.average_flip)
+        for network in networks:
+            result[network.name]["pointing_game"] = pointing.game(network.load(), params.prepare.image_size,
+                                                                  params.evaluate.average_flip)
     elif around is not None:
-        for name, network in NETWORKS.items():
-            result[name]["pointing_game"] = pointing.game_on_boxes(network.load(), given[name][answers.SCORED_ON],
-                                                                   images, around, params.evaluate)
+        for network in networks:
+            result[network.name]["pointing_game"] = pointing.game_on_boxes(
+                network.load(), given[network.name][answers.SCORED_ON], images, around, params.evaluate)
     files.write_json(reports.SCORES, result)
     files.write_json(reports.DECISIONS, decisions)
     files.write_text(reports.REPORTS / "sources.csv", tables.sources_csv({name: result[name] for name in given}))
     files.write_text(reports.REPORTS / "report.txt", "\n\n".join(texts))
-    runs = {name: reports.training(network.stage) for name, network in NETWORKS.items()}
+    runs = {network.name: reports.training(network.stage) for network in networks}
     files.write_text(CARD, card.card(data, runs, files.rounded(result), files.rounded(decisions)))
     print(f"Written: {reports.REPORTS}/, {SHOWN}/ and {CARD}.")
 

@@ -20,7 +20,7 @@ from imaging import golden
 from stages.common import command
 from stages.common.params import Params
 from stages.data import counting, dataset, preprocess
-from stages.networks.registry import NETWORKS
+from stages.networks.registry import NETWORKS, Network, chosen
 from stages.scoring import reports, sources
 from stages.triton import config, provenance, quantization, saved_model
 
@@ -30,11 +30,15 @@ SECTIONS = ("prepare", "train", *(network.stage for network in NETWORKS.values()
 """What a version's provenance records: the params of all stages that it comes from."""
 
 
-def titles() -> dict[str, dict[str, str]]:
-    """Return what classifiers say of how people see them, by the network's name: contract.TITLE and contract.RANK."""
-    every = "Both" if len(NETWORKS) == 2 else "All"
-    shown = {name: network.title for name, network in NETWORKS.items()}
-    shown[contract.ENSEMBLE] = f"{every} networks, averaged"
+def titles(networks: list[Network]) -> dict[str, dict[str, str]]:
+    """Return what classifiers say of how people see them, contract.TITLE and contract.RANK, by name.
+
+    Args:
+        networks: what is exported, with their mean where they are several.
+    """
+    shown = {network.name: network.title for network in networks}
+    if len(networks) > 1:
+        shown[contract.ENSEMBLE] = f"{'Both' if len(networks) == 2 else 'All'} networks, averaged"
     return {name: {contract.TITLE: title, contract.RANK: str(rank)} for rank, (name, title) in enumerate(shown.items())}
 
 
@@ -50,13 +54,14 @@ def write_preprocess(new: Path, params: Params) -> config.triton.ModelConfig:
     return config.model(contract.PREPROCESS, new / contract.SAVED_MODEL, most, runtime)
 
 
-def write_network(name: str, new: Path, params: Params, decisions: dict[str, dict],
+def write_network(name: str, facts: dict[str, str], new: Path, params: Params, decisions: dict[str, dict],
                   splits: dict[str, dataset.Images],
                   votes: np.ndarray) -> tuple[list[config.triton.ModelConfig], dict]:
     """Write and check the new version of a network, or of their mean.
 
     Args:
-        name: the network's, or contract.ENSEMBLE.
+        name: the network's, or contract.ENSEMBLE, the mean of those with decisions.
+        facts: what people see of it, see titles().
         new: the folder to write.
         params: of the run.
         decisions: of `evaluate`, by name: temperature, flip averaging and threshold.
@@ -71,7 +76,7 @@ def write_network(name: str, new: Path, params: Params, decisions: dict[str, dic
     if name in NETWORKS:
         computed = saved_model.save_network(NETWORKS[name].load(), size, saved, decisions[name])
     else:
-        networks = {one: network.load() for one, network in NETWORKS.items()}
+        networks = {one: network.load() for one, network in NETWORKS.items() if one in decisions}
         computed = saved_model.save_ensemble(networks, size, saved, decisions)
     pixels = quantization.spread(splits["test"], most)[0]
     worst = saved_model.check_network(name, computed, saved, pixels, params.export.tolerance)
@@ -82,7 +87,7 @@ def write_network(name: str, new: Path, params: Params, decisions: dict[str, dic
           f"within {worst:.1e} of the trained one.")
     stage = NETWORKS[name].stage if name in NETWORKS else None
     provenance.write(name, stage, params, new, decisions[name] | {"served": served.record})
-    facts = {contract.DATA_SOURCE: dataset.read_report()["source"], **titles()[name], **tested(name),
+    facts = {contract.DATA_SOURCE: dataset.read_report()["source"], **facts, **tested(name),
              contract.GOLDEN: golden.to_text(np.array(computed(pixels)[0])), **served.golden,
              **thresholds(decisions[name], served.thresholds), **served.runtime}
     configs = [config.model(name, saved, most, served.runtime, params.export.instance_kind),
@@ -114,12 +119,13 @@ def main(params: Params) -> None:
     decisions = json.loads(reports.DECISIONS.read_text())
     splits = {name: dataset.load(name, params.prepare.image_size) for name in ("train", "validation", "test")}
     votes = counting.votes(dataset.read_manifest("validation"))
-    records, names = {}, (*NETWORKS, contract.ENSEMBLE)
+    records, shown = {}, titles(chosen(params.evaluate.networks, "evaluate.networks"))
     # Renamed into place when the block ends, as a whole: only after every model has passed.
     with files.replacing(REPOSITORY, Path(".export")) as new:
         configs = [write_preprocess(new / contract.PREPROCESS / contract.VERSION, params)]
-        for name in names:
-            found, records[name] = write_network(name, new / name / contract.VERSION, params, decisions, splits, votes)
+        for name, facts in shown.items():
+            found, records[name] = write_network(name, facts, new / name / contract.VERSION, params, decisions, splits,
+                                                 votes)
             configs += found
         for one in configs:
             config.write(new, one)

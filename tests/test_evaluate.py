@@ -118,6 +118,23 @@ def test_the_mean_of_all_networks_is_scored_beside_them(workplace, results):
     assert f"`{contract.ENSEMBLE}` is the mean" in (workplace / "MODEL_CARD.md").read_text()
 
 
+def test_networks_that_are_not_named_are_neither_needed_nor_scored_nor_averaged(workplace, tiny, tmp_path, monkeypatch):
+    here = tmp_path / "here"
+    shutil.copytree(workplace, here)
+    monkeypatch.chdir(here)
+    for name in ("custom", "resnet50"):
+        NETWORKS[name].model.unlink()
+    evaluate.main(replace(tiny, evaluate=replace(tiny.evaluate, bootstrap=0, networks=["transfer"])))
+    assert list(json.loads(reports.DECISIONS.read_text())) == ["transfer"]
+    assert contract.ENSEMBLE not in json.loads(reports.SCORES.read_text())
+    assert "resnet50" not in (here / "MODEL_CARD.md").read_text()
+
+
+def test_a_network_to_score_that_does_not_exist_is_named(tiny):
+    with pytest.raises(command.StageError, match=r"evaluate.networks to hold names of custom.*Received: 'vgg'"):
+        evaluate.main(replace(tiny, evaluate=replace(tiny.evaluate, networks=["vgg"])))
+
+
 def test_the_average_with_the_mirror_image_by_hand():
     rows, labels = [], np.array([0, 1])
     one = answers.Answers(rows, labels, np.array([[0.7, 0.1, 0.1, 0.1], [0.25, 0.25, 0.25, 0.25]]))
@@ -329,7 +346,7 @@ def test_the_card_says_when_no_threshold_was_found(workplace):
     never = {"review_threshold": 1.0, "reached": False, "validation_coverage": 0.0,
              "validation_error_of_accepted": None}
     text = card.card(**facts | {"decisions": {name: one | never for name, one in facts["decisions"].items()}})
-    assert len(re.findall("Every image needs a review", text)) == 3
+    assert len(re.findall("Every image needs a review", text)) == len(SERVED)
 
 
 def test_what_was_decided_is_said():

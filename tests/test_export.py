@@ -153,9 +153,10 @@ def test_classifiers_say_how_people_call_their_networks_and_in_which_order(workp
                      ("All networks, averaged", "3")]
 
 
-def test_the_mean_of_two_networks_is_called_both(monkeypatch):
-    monkeypatch.delitem(NETWORKS, "transfer")
-    assert export.titles()[contract.ENSEMBLE] == {contract.TITLE: "Both networks, averaged", contract.RANK: "2"}
+def test_the_mean_of_two_networks_is_called_both_and_one_network_has_none():
+    both = export.titles([NETWORKS["custom"], NETWORKS["resnet50"]])
+    assert both[contract.ENSEMBLE] == {contract.TITLE: "Both networks, averaged", contract.RANK: "2"}
+    assert list(export.titles([NETWORKS["transfer"]])) == ["transfer"]
 
 
 @pytest.mark.parametrize("name", SERVED)

@@ -32,8 +32,15 @@ def model_files() -> dict[str, bytes]:
 
 
 @pytest.fixture(scope="module")
-def provenance(model_files) -> dict:
-    return json.loads(model_files["custom/1/provenance.json"])
+def network() -> str:
+    """The published network's name."""
+    name, = json.loads((HERE / "run/reports/evaluate/decision.json").read_text())
+    return name
+
+
+@pytest.fixture(scope="module")
+def provenance(model_files, network) -> dict:
+    return json.loads(model_files[f"{network}/1/provenance.json"])
 
 
 def test_the_remote_holds_this_version_and_nothing_else(model_files):
@@ -42,10 +49,11 @@ def test_the_remote_holds_this_version_and_nothing_else(model_files):
     assert sum(path.stat().st_size for path in stored) <= 25_000_000
 
 
-def test_the_files_are_those_that_export_wrote(model_files, provenance):
-    assert provenance["files"] == {name.removeprefix("custom/1/"): hashlib.sha256(data).hexdigest()
+def test_the_files_are_those_that_export_wrote(model_files, network, provenance):
+    version = f"{network}/1/"
+    assert provenance["files"] == {name.removeprefix(version): hashlib.sha256(data).hexdigest()
                                    for name, data in model_files.items()
-                                   if name.startswith("custom/1/") and "provenance" not in name}
+                                   if name.startswith(version) and "provenance" not in name}
 
 
 def test_its_manifest_names_every_file(model_files):
@@ -60,9 +68,9 @@ def test_it_was_trained_on_real_images_and_names_no_private_path(provenance):
     assert provenance["params"] == yaml.safe_load((HERE / "run/params.yaml").read_text())
 
 
-def test_the_scores_are_those_of_the_predictions(provenance):
-    metrics = json.loads((HERE / "run/reports/evaluate/metrics.json").read_text())["custom"]
-    with (HERE / "run/reports/evaluate/custom/predictions.csv").open(newline="") as file:
+def test_the_scores_are_those_of_the_predictions(network, provenance):
+    metrics = json.loads((HERE / "run/reports/evaluate/metrics.json").read_text())[network]
+    with (HERE / f"run/reports/evaluate/{network}/predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     right = sum(row["actual"] == row["predicted"] for row in rows) / len(rows)
     assert metrics == provenance["test_scores"] and metrics["accuracy"] == pytest.approx(right, abs=1e-6)

@@ -1,6 +1,6 @@
-"""Puts the custom network of a finished run into published/: the model for DVC's remote in Git, its facts beside it.
+"""Puts a network of a finished run into published/: the model for DVC's remote in Git, its facts beside it.
 
-    python -m tools.publish RUN      RUN: the folder of a clone where `dvc repro` ended, on real images
+    python -m tools.publish RUN      RUN: the folder of a clone where `export` ended, on real images
 
 Then commit published/. The remote (published/remote) holds one version and is at most LARGEST bytes; figures that show
 images are left out. `make serve-published` pulls the model: dvc pull -r published published/model_repository
@@ -16,50 +16,51 @@ from pathlib import Path
 import yaml
 
 from core import contract, files, manifest
+from stages.networks.registry import NETWORKS
 
 PROJECT = Path(__file__).resolve().parents[1]
 HERE = PROJECT / "published"
-MODELS = (contract.PREPROCESS, "custom", contract.classifier("custom"), contract.explain("custom"))
-FACTS = ("params.yaml", "MODEL_CARD.md", "reports/prepare", "reports/train_custom", "reports/train_resnet",
-         "reports/train_transfer", "reports/evaluate", "reports/export")
+FACTS = ("params.yaml", "MODEL_CARD.md", "reports/prepare", "reports/evaluate/*.*", "reports/export")
 REMOTE = "published"
 LARGEST = 25_000_000
 """Bytes of the remote: every published version stays in Git's history for ever."""
 
 
-def check(run: Path) -> None:
-    """Check that a run has exported a network that was trained on real images.
+def check(run: Path, network: str) -> None:
+    """Check that a run has exported a network by its name, trained on real images.
 
     Raises:
         SystemExit: naming what was expected and what came.
     """
     try:
-        facts = json.loads((run / "model_repository/custom/1/provenance.json").read_text())
+        facts = json.loads((run / "model_repository" / network / contract.VERSION / "provenance.json").read_text())
     except (OSError, ValueError) as error:
-        sys.exit(f"Expected a folder where `dvc repro` has ended. Received: {run} ({error})")
+        sys.exit(f"Expected a folder where `export` has ended, with {network} in it. Received: {run} ({error})")
     if facts["data"]["source"] == contract.PHANTOM:
         sys.exit("Expected a network trained on real images. Received: one trained on phantoms.")
 
 
-def tracked(run: Path) -> list[str]:
-    """Return the facts of a run that Git tracks: figures that show images are not among them."""
-    listed = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard", *FACTS], cwd=run,
+def tracked(run: Path, network: str) -> list[str]:
+    """Return the facts of a run and of a network that Git tracks: figures that show images are not among them."""
+    wanted = [f":(glob){name}" for name in
+              (*FACTS, f"reports/{NETWORKS[network].stage}", f"reports/evaluate/{network}")]
+    listed = subprocess.run(["git", "ls-files", "--cached", "--others", "--exclude-standard", *wanted], cwd=run,
                             capture_output=True, text=True, check=True)
     return sorted(set(listed.stdout.splitlines()))
 
 
-def copy_facts(run: Path, target: Path) -> None:
+def copy_facts(run: Path, network: str, target: Path) -> None:
     """Copy params, reports and model card into a folder, replacing what it held."""
     with files.replacing(target) as new:
-        for name in tracked(run):
+        for name in tracked(run, network):
             (new / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(run / name, new / name)
 
 
-def copy_models(run: Path, target: Path) -> None:
-    """Copy what serves the custom network into a model repository, replacing what it held."""
+def copy_models(run: Path, network: str, target: Path) -> None:
+    """Copy what serves a network into a model repository, replacing what it held."""
     with files.replacing(target) as new:
-        for name in MODELS:
+        for name in (contract.PREPROCESS, network, contract.classifier(network), contract.explain(network)):
             shutil.copytree(run / "model_repository" / name, new / name)
         manifest.write(new)
 
@@ -87,10 +88,11 @@ def main() -> None:
     """Read the command line and publish."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path, help="folder of a clone where the pipeline has run on real images")
-    run = parser.parse_args().run
-    check(run)
-    copy_facts(run, HERE / "run")
-    copy_models(run, HERE / "model_repository")
+    parser.add_argument("--network", choices=NETWORKS, default="transfer", help="default: transfer")
+    given = parser.parse_args()
+    check(given.run, given.network)
+    copy_facts(given.run, given.network, HERE / "run")
+    copy_models(given.run, given.network, HERE / "model_repository")
     store(HERE / "model_repository")
 
 

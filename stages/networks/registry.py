@@ -12,6 +12,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from stages.common import command
+
 if TYPE_CHECKING:
     import keras
 
@@ -55,3 +57,15 @@ NETWORKS = {network.name: network for network in (
     Network("transfer", "EfficientNet-Lite, from ImageNet", "train_transfer", "TrainTransfer"),
 )}
 """All networks by name; the first one answers when a request names none."""
+
+
+def chosen(names: list[str], param: str) -> list[Network]:
+    """Return the networks that a param names, all for [], in the order of the registry.
+
+    Raises:
+        StageError: there is no network of that name.
+    """
+    if unknown := [name for name in names if name not in NETWORKS]:
+        raise command.StageError(f"Expected {param} to hold names of {', '.join(NETWORKS)}. "
+                                 f"Received: {unknown[0]!r}. Correct it, or give [] for all.")
+    return [network for name, network in NETWORKS.items() if not names or name in names]

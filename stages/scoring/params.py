@@ -7,8 +7,9 @@ from stages.common.sections import Flag, Number, Text, Whole, section, within
 
 @section
 class Evaluate:
-    """How predictions on the test split are made, calibrated and judged."""
+    """Which networks are scored on the test split, [] for all; how predictions are made, calibrated and judged."""
 
+    networks: list[Text]
     batch_size: Annotated[Whole, within(1, 4096)]
     average_flip: Flag
     bootstrap: Annotated[Whole, within(0, 100_000)]

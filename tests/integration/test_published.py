@@ -30,15 +30,15 @@ def unpack(folder) -> None:
         path.write_bytes(content(entry["md5"]))
 
 
-def directly(repository, images: list[bytes]) -> np.ndarray:
+def directly(repository, network: str, images: list[bytes]) -> np.ndarray:
     """Return float32 [n, 4]: what the SavedModels answer when TensorFlow executes them."""
     import tensorflow as tf
 
-    loaded = [tf.saved_model.load(str(repository / name / "1/model.savedmodel")) for name in ("preprocess", "custom")]
-    preprocess, network = (one.signatures["serving_default"] for one in loaded)
+    loaded = [tf.saved_model.load(str(repository / name / "1/model.savedmodel")) for name in ("preprocess", network)]
+    preprocess, served = (one.signatures["serving_default"] for one in loaded)
     parts = [preprocess(image=tf.constant([[image] for image in images[start : start + 50]]))
              for start in range(0, len(images), 50)]
-    return np.concatenate([network(pixels=part["pixels"])[contract.PROBABILITIES].numpy() for part in parts])
+    return np.concatenate([served(pixels=part["pixels"])[contract.PROBABILITIES].numpy() for part in parts])
 
 
 def test_a_thousand_real_slices(tmp_path):
@@ -49,10 +49,11 @@ def test_a_thousand_real_slices(tmp_path):
     unpack(tmp_path / "models")
     with Server(tmp_path / "models") as server, ThreadPoolExecutor(4) as pool:
         classifier = client.Classifier(server.url, timeout=60)
-        precision = classifier.describe("custom")[contract.PRECISION]
+        network, = classifier.models()
+        precision = classifier.describe(network)[contract.PRECISION]
         answers = list(pool.map(classifier.classify, images))
     got = np.array([list(answer.probabilities.values()) for answer in answers])
-    wanted = directly(tmp_path / "models", images)
+    wanted = directly(tmp_path / "models", network, images)
     assert len(images) == COUNT and np.ptp(wanted, axis=0).min() > 0.9
     same = (got.argmax(1) == wanted.argmax(1)).mean()
     if precision == "int8":

@@ -28,6 +28,7 @@ def write(folder: Path, first_seed: int = 0, facts: dict[str, str] = FACTS) -> N
         facts: what clients may ask of the networks.
     """
     from stages import export
+    from stages.networks import registry
     from stages.triton import config, saved_model
 
     networks = {name: _network(seed) for seed, name in enumerate(NETWORKS, start=first_seed)}
@@ -37,8 +38,9 @@ def write(folder: Path, first_seed: int = 0, facts: dict[str, str] = FACTS) -> N
     for name, network in networks.items():
         saved = _finish(folder, name, partial(saved_model.save_network, network, SIZE))
         config.write(folder, config.classifier(name, {}, MAX_BATCH_SIZE, saved_model.map_shape(saved)))
+    titles = export.titles(registry.chosen([], ""))
     for name in SERVED:
-        shown = facts | export.titles()[name] | RUNTIMES[name]
+        shown = facts | titles[name] | RUNTIMES[name]
         config.write(folder, config.classifier(name, shown, MAX_BATCH_SIZE))
     manifest.write(folder)
 
