@@ -110,7 +110,7 @@ def test_averages_with_mirror_images_are_scored_beside_the_others(workplace, res
 def test_the_mean_of_all_networks_is_scored_beside_them(workplace, results):
     def read(name):
         lines = (workplace / f"reports/evaluate/{name}/predictions.csv").read_text().splitlines()[1:]
-        return np.array([[float(one) for one in line.split(",")[3:]] for line in lines])
+        return np.array([[float(one) for one in line.split(",")[3:-1]] for line in lines])
 
     mean = np.mean([read(name) for name in NETWORKS], axis=0)
     temperature = results[contract.ENSEMBLE]["temperature"]
@@ -162,7 +162,7 @@ def test_networks_that_average_anyway_are_not_averaged_again(copy, tiny):
 
 def test_predictions_and_scores_are_those_after_temperature(workplace, results):
     lines = (workplace / "reports/evaluate/custom/predictions.csv").read_text().splitlines()[1:]
-    values = np.array([[float(one) for one in line.split(",")[3:]] for line in lines])
+    values = np.array([[float(one) for one in line.split(",")[3:-1]] for line in lines])
     labels = np.array([contract.CLASSES.index(line.split(",")[1]) for line in lines])
     assert -np.log(values[np.arange(len(labels)), labels]).mean() == pytest.approx(results["custom"]["nll"], abs=1e-3)
     assert results["custom"]["uncalibrated"]["nll"] != results["custom"]["nll"]

@@ -166,7 +166,7 @@ def test_patients_are_only_those_that_are_known():
 
 
 def test_predictions_name_no_source_file():
-    rows = [Row("images/ab/abcd.png", "glioma", 0, "ab" * 32, "glioma/Jane Doe.png")]
+    rows = [Row("images/ab/abcd.png", "glioma", 0, "ab" * 32, "glioma/Jane Doe.png", 7)]
     header, line = tables.predictions_csv(rows, PROBABILITIES[:1]).splitlines()
-    assert header == "digest,actual,predicted,glioma,meningioma,notumor,pituitary"
-    assert line == "abababababababab,glioma,glioma,0.775000,0.075000,0.075000,0.075000"
+    assert header == "digest,actual,predicted,glioma,meningioma,notumor,pituitary,picture"
+    assert line == "abababababababab,glioma,glioma,0.775000,0.075000,0.075000,0.075000,7"

@@ -7,13 +7,15 @@ from pathlib import Path
 import numpy as np
 
 from core import contract, files
-from stages.data import dataset
+from stages.data import counting, dataset
 from stages.scoring import calibration, intervals, reports, scores, sources
 from stages.scoring.answers import Answers
 
 
 def predictions_csv(rows: list[dataset.Row], probabilities: np.ndarray) -> str:
-    """Return one line an image: its digest, actual and predicted class, and the probabilities.
+    """Return one line an image: its digest, actual and predicted class, the probabilities, and its picture's number.
+
+    Scores give all images of one picture a single vote.
 
     Args:
         rows: the test split.
@@ -21,9 +23,10 @@ def predictions_csv(rows: list[dataset.Row], probabilities: np.ndarray) -> str:
     """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["digest", "actual", "predicted", *contract.CLASSES])
-    for row, one in zip(rows, probabilities, strict=True):
-        writer.writerow([row.digest[:16], row.label, contract.CLASSES[one.argmax()], *(f"{p:.6f}" for p in one)])
+    writer.writerow(["digest", "actual", "predicted", *contract.CLASSES, "picture"])
+    for row, picture, one in zip(rows, counting.pictures(rows).tolist(), probabilities, strict=True):
+        writer.writerow([row.digest[:16], row.label, contract.CLASSES[one.argmax()], *(f"{p:.6f}" for p in one),
+                         picture])
     return text.getvalue()
 
 
