@@ -10,6 +10,7 @@ from pathlib import Path
 from bench import folder, reliability, serving
 from core import files
 from stages.networks.registry import NETWORKS
+from stages.reporting import tables as reporting
 from stages.scoring import intervals
 
 PROJECT = Path(__file__).resolve().parents[1]
@@ -28,6 +29,7 @@ def tables() -> dict[tuple[str, str], str]:
     timed, plain, large = (json.loads((PROJECT / path).read_text())
                           for path in (serving.OUTPUT, AVX2_TIMINGS, LARGE_TIMINGS))
     return {("README.md", "results"): table(PROJECT) + served(PROJECT),
+            ("README.md", "published"): published(PROJECT / "published/run"),
             ("docs/serving.md", "timings"): f"{serving.table(timed)}\n\n{serving.ratios(timed)}\n",
             ("docs/serving.md", "timings without VNNI"): f"{serving.table(plain)}\n\n{serving.ratios(plain)}\n",
             ("docs/serving.md", "timings of large files"): f"{serving.table(large)}\n\n{serving.ratios(large)}\n",
@@ -76,6 +78,26 @@ def served(project: Path) -> str:
                    f"test images get the same class, macro F1 is {record['test']['macro_f1']:.3f} instead of "
                    f"{record['test']['float32_macro_f1']:.3f}.\n"
                    for network, record in records.items() if network in NETWORKS and "test" in record)
+
+
+def published(run: Path) -> str:
+    """Return the scores of the published network as Markdown: of its test split, then source by source.
+
+    Args:
+        run: the folder with its reports.
+    """
+    scores = json.loads((run / "reports/evaluate/metrics.json").read_text())
+    network, = json.loads((run / "reports/evaluate/decision.json").read_text())
+    own = scores[network]
+    lines = ["| scored on | people | images | macro F1 | tumours called notumor | specificity | ECE |",
+             "|---|---|---|---|---|---|---|",
+             f"| the test split | {reporting.people(scores)} | {scores['images']} | {intervals.shown(own, 'macro_f1')} "
+             f"| {intervals.shown(own, 'missed', 'tumour')} | {intervals.shown(own, 'specificity', 'tumour')} "
+             f"| {intervals.shown(own, 'ece')} |"]
+    lines += [f"| {name} | {reporting.people(one)} | " + " | ".join(
+        reporting.source_score(one, key) for key in ("images", "macro_f1", "missed", "specificity", "ece")) + " |"
+        for name, one in own["sources"].items()]
+    return "\n".join(lines) + "\n"
 
 
 def scaling(cases: list[dict]) -> str:
