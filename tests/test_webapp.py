@@ -426,6 +426,14 @@ def test_the_page_offers_the_samples_that_it_has(dead_port, tmp_path):
         app.static_folder = str(tmp_path)
 
 
+@pytest.mark.parametrize(("sources", "offered"), [(["brain-mri"], False), (["brain-mri", contract.PHANTOM], True),
+                                                  (["brain-mri", None], True), ([], True)])
+def test_phantoms_are_offered_only_to_what_may_know_them(dead_port, sources, offered):
+    shown = [page.Network("custom", "Custom", True, source, None) for source in sources]
+    with create_app({"TRITON_URL": dead_port}).app_context():
+        assert bool(page.samples(shown)) is offered
+
+
 def test_tables_and_report_show_the_declared_fields(dead_port):
     answer = client.Answer.of(client.Prediction("custom", contract.HEALTHY, 0.65, dict.fromkeys(contract.CLASSES, 0.65),
                                                 tta=True), {contract.DATA_SOURCE: "<ours>"})

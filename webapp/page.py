@@ -168,8 +168,13 @@ def interval(scores: dict[str, Any], key: str) -> str:
     return number(scores[key]) + known
 
 
-def samples() -> list[str]:
-    """Return the classes of which the page has a sample image."""
+def samples(shown: list[Network]) -> list[str]:
+    """Return the classes of which the page has a sample image; none where all networks know other images.
+
+    The samples are phantoms: what learned from patients has never seen such an image, and its answer means nothing.
+    """
+    if shown and all(one.data_source and not one.is_phantom for one in shown):
+        return []
     folder = Path(str(current_app.static_folder), "samples")
     return [name for name in contract.CLASSES if (folder / f"{name}.png").is_file()]
 
@@ -209,7 +214,7 @@ def render(result: dict[str, Any] | None = None, error: Refused | None = None, m
         title=titles_of(shown),
         disclaimer=contract.DISCLAIMER,
         phantom=contract.PHANTOM,
-        samples=samples(),
+        samples=samples(shown),
         accepted=decode.ACCEPTED,
         suffixes=decode.SUFFIXES,
         endings=readers.ENDINGS,

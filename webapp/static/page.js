@@ -203,7 +203,7 @@ drop.addEventListener("drop", (event) => {
   });
 });
 result.addEventListener("click", (event) => { if (event.target.id === "print") window.print(); });
-document.getElementById("samples").addEventListener("click", async (event) => {
+document.getElementById("samples")?.addEventListener("click", async (event) => {
   const address = event.target.dataset.sample;
   if (!address) return;
   const content = await (await fetch(address)).blob();
