@@ -17,8 +17,11 @@ from pathlib import Path
 
 from serving import releases
 from serving.errors import ServingError
-from serving.server import Server
+from serving.server import Server, free_port
 from serving.supervisor import DRAIN, Signals, supervise
+
+PORT = 8000
+"""Triton's usual one."""
 
 
 def arguments(argv: list[str]) -> argparse.Namespace:
@@ -32,7 +35,8 @@ def arguments(argv: list[str]) -> argparse.Namespace:
     )
     parser.add_argument("--repository", type=Path, default=Path("model_repository"),
                         help="or a store of releases; default: %(default)s")
-    parser.add_argument("--http-port", type=int, default=8000, help="0 picks a free one; default: %(default)s")
+    parser.add_argument("--http-port", type=int,
+                        help=f"0 picks a free one; default: {PORT}, or a free one if that is taken")
     parser.add_argument("--log-file", type=Path, default=Path("logs/triton.log"), help="default: %(default)s")
     parser.add_argument("--start-timeout", type=float, default=180.0, help="seconds; default: %(default)s")
     parser.add_argument("--drain", type=float, default=DRAIN,
@@ -44,9 +48,19 @@ def arguments(argv: list[str]) -> argparse.Namespace:
         parser.error("Expected a command after --. Received: none.")
     if options.command and not shutil.which(options.command[0]):
         parser.error(f"Expected a command that exists after --. Received: {options.command[0]!r}.")
-    if not 0 <= options.http_port <= 65535:
+    if not 0 <= (options.http_port or 0) <= 65535:
         parser.error(f"Expected --http-port from 0 to 65535. Received: {options.http_port}.")
     return options
+
+
+def chosen_port(asked: int | None) -> int:
+    """Return the port that was asked for, which Server checks; PORT, or a free one if it is taken, if none was."""
+    if asked is not None:
+        return asked
+    try:
+        return free_port(PORT)
+    except ServingError:
+        return free_port(0)
 
 
 def let_work_finish() -> None:
@@ -70,12 +84,12 @@ def main(argv: list[str] | None = None) -> int:
         store = options.repository if releases.is_store(options.repository) else None
         with Server(
             releases.current(store) if store else options.repository,
-            options.http_port,
+            chosen_port(options.http_port),
             options.log_file,
             start_timeout=options.start_timeout,
             cancelled=lambda: bool(signals.received),
         ) as server:
-            print(f"Ready: http://{server.url} serves {', '.join(server.networks)}", file=sys.stderr, flush=True)
+            print(f"Triton is ready on {server.url}: {', '.join(server.networks)}", file=sys.stderr, flush=True)
             return supervise(server, options.command, signals, store=store, drain=options.drain)
     except (ServingError, OSError) as error:
         if signals.received:

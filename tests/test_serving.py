@@ -258,6 +258,13 @@ def test_a_taken_port_is_an_error_before_anything_starts(repository, capsys):
     assert not (repository.parent / ".serving").exists()
 
 
+def test_without_a_port_of_ones_own_two_servers_run_side_by_side(monkeypatch):
+    with socket.create_server((server.HOST, 0)) as other:
+        monkeypatch.setattr(command, "PORT", other.getsockname()[1])
+        assert command.chosen_port(None) not in (0, command.PORT)
+    assert command.chosen_port(None) == command.PORT and command.chosen_port(0) == 0
+
+
 def test_an_incomplete_repository_is_exit_code_1_and_one_message(repository, capsys):
     (repository / "custom/labels.txt").unlink()
     assert command.main(["--repository", str(repository), "--http-port", "0"]) == 1

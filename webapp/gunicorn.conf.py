@@ -14,7 +14,8 @@ from pathlib import Path
 PROJECT = Path(__file__).parents[1]
 sys.path.insert(0, str(PROJECT))  # gunicorn does so after this file
 
-from gunicorn import glogging  # noqa: E402
+from gunicorn import glogging, util  # noqa: E402
+from gunicorn.workers.base import Worker  # noqa: E402
 
 from webapp import logs, settings  # noqa: E402
 
@@ -66,12 +67,35 @@ if hasattr(libc := ctypes.CDLL(None), "mallopt"):
     libc.mallopt(M_MMAP_THRESHOLD, LARGE)
 
 
+def refuse_taken_port() -> None:
+    """End in one line if another program has the address: gunicorn would try for five seconds, in ten lines."""
+    address = util.parse_address(bind)
+    if "GUNICORN_FD" in os.environ or not isinstance(address, tuple):
+        return  # it takes over the sockets of another gunicorn, or has none of TCP
+    with socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError as error:
+            sys.exit(f"Expected an address that is free. Received: {bind} ({error.strerror}). Stop the program that has "
+                     "it, or choose another with PORT or BIND, such as PORT=5001.")
+
+
 def on_starting(server: object) -> None:
-    """Refuse files that cannot be used in one line; a worker would end in a traceback."""
+    """Refuse a taken port, and files that cannot be used, in one line; a worker would end in a traceback."""
+    refuse_taken_port()
     if not (known.API_KEYS or known.AUDIT_LOG):
         return
     if subprocess.run([sys.executable, "-m", logs.__package__, "--check"], cwd=PROJECT).returncode:
         sys.exit(1)
+
+
+def post_worker_init(worker: Worker) -> None:
+    """Tell people at a terminal, in the last line of the start, where the page is."""
+    names = [one.getsockname() for one in worker.sockets if one.family in (socket.AF_INET, socket.AF_INET6)]
+    if names and sys.stderr.isatty():
+        addresses = ", ".join(f"http://{host}:{port}" for host, port, *_ in names)
+        print(f"The page: {addresses} (Ctrl-C stops it)", file=sys.stderr, flush=True)
 
 
 def post_fork(server: object, worker: object) -> None:

@@ -5,6 +5,8 @@ import http.client
 import io
 import json
 import os
+import pty
+import select
 import shutil
 import signal
 import socket
@@ -25,7 +27,7 @@ from urllib3.filepost import encode_multipart_formdata
 import client
 from core import contract, manifest, triton_config
 from imaging import decode
-from serving.server import Server
+from serving.server import Server, free_port
 from tests.support import storage
 from tests.support.repository import FACTS, NETWORKS, SERVED
 from tests.support.site import COMMAND, ROOT, ask, encoded, form, predict, published
@@ -320,6 +322,21 @@ def test_a_wrong_address_of_triton_is_one_line():
     run = subprocess.run(COMMAND, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60)
     assert run.returncode == 1 and "Traceback" not in run.stderr
     assert "TRITON_URL: expected a url of the form host:port without a scheme." in run.stderr
+
+
+def test_a_taken_port_is_one_line_and_the_last_line_of_a_start_is_the_pages_address(server):
+    terminal, stderr = pty.openpty()
+    environment = os.environ | {"TRITON_URL": server.url, "PORT": str(free_port(0))}
+    with subprocess.Popen(COMMAND, env=environment, cwd=ROOT, stderr=stderr) as first:
+        try:
+            said = b""
+            while f"The page: http://127.0.0.1:{environment['PORT']} ".encode() not in said:
+                assert select.select([terminal], [], [], 60)[0], said
+                said += os.read(terminal, 4096)
+            second = subprocess.run(COMMAND, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60)
+        finally:
+            first.terminate()
+    assert second.returncode == 1 and "PORT=5001" in second.stderr.splitlines()[1] and "retrying" not in second.stderr
 
 
 def test_a_limit_on_requests_holds_over_two_workers_and_counts_each_client_alone(server, scans, tmp_path):
