@@ -323,6 +323,19 @@ def test_the_accept_header_chooses_the_shape(web, accept, kind):
     assert answer.mimetype.endswith(kind)
 
 
+@pytest.mark.parametrize(("is_loaded", "status", "code"), [
+    (True, 404, "no_explanation"), (False, 503, "model_not_ready")])
+def test_only_of_a_network_that_is_loaded_it_is_said_that_it_has_no_heatmaps(web, monkeypatch, is_loaded, status, code):
+    def unknown(*_arguments):
+        raise client.errors.unknown_model("custom")
+
+    monkeypatch.setattr(client.Classifier, "is_live", lambda _self: True)
+    monkeypatch.setattr(client.Classifier, "models", lambda *_arguments: {"custom": is_loaded})
+    monkeypatch.setattr(client.Classifier, "answer_with_heatmaps", unknown)
+    answer = web.post("/explain", **form(file=upload(picture())))
+    assert (answer.status_code, answer.json["code"]) == (status, code)
+
+
 def test_all_slots_taken_is_busy(dead_port):
     app = create_app({"TRITON_URL": dead_port, "MAX_IN_FLIGHT": 1})
     with app.extensions["services"].slots:
