@@ -620,3 +620,21 @@ def test_what_a_refused_request_sends_without_end_is_not_read_for_ever():
         with pytest.raises(ConnectionResetError):
             uploads.read_rest(body, seconds)
 
+
+class Dripping(io.BytesIO):
+    """A body that comes byte by byte."""
+
+    def readinto(self, buffer):
+        gevent.sleep(0.01)
+        return super().readinto(memoryview(buffer)[:1])
+
+    def read(self, _size=-1):
+        gevent.sleep(0.01)
+        return super().read(1)
+
+
+def test_an_upload_that_drips_is_given_up(dead_port):
+    web = create_app({"TRITON_URL": dead_port, "UPLOAD_TIMEOUT": 0.1}).test_client()
+    fields = form(file=upload(bytes(99)))
+    answer = web.post("/predict", input_stream=Dripping(fields.pop("data")), **fields)
+    assert (answer.status_code, answer.json["code"]) == (408, "upload_too_slow")
