@@ -258,6 +258,45 @@ def test_a_record_names_the_uploaded_file_its_slice_and_who_asked(web, tmp_path,
     assert json.loads(lines(tmp_path / "audit")[-1])["key"] is None  # nobody needs one there
 
 
+SERVER = """
+from gevent import monkey; monkey.patch_all()
+import fcntl, io, sys, gevent, client
+from core import contract
+from webapp import audit, create_app
+image = open(sys.argv[2], "rb").read()
+shares = dict.fromkeys(contract.CLASSES, 1 / len(contract.CLASSES))
+client.Classifier.classify = lambda *_arguments: client.Prediction("custom", contract.CLASSES[0], 0.25, shares)
+client.Classifier.describe = lambda *_arguments: {}
+web = create_app({"AUDIT_LOG": sys.argv[1]}).test_client
+with open(sys.argv[1] + "/" + audit.LOCK, "ab") as lock:
+    fcntl.flock(lock, fcntl.LOCK_EX)  # as a disk that takes long
+    waiting = gevent.spawn(lambda: web().post("/predict", data={"file": (io.BytesIO(image), "a.png")}).status_code)
+    gevent.sleep(0.5)
+    assert web().get("/health/live").status_code == 200 and not waiting.ready()
+print(waiting.get(timeout=20))
+"""
+
+
+def test_while_a_record_is_written_others_are_answered(tmp_path):
+    (tmp_path / "a.png").write_bytes(volume.png(Image.new("L", (64, 64), 99)))
+    words = [sys.executable, "-c", SERVER, str(tmp_path / "audit"), str(tmp_path / "a.png")]
+    done = subprocess.run(words, cwd=PROJECT, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (0, "200\n"), done.stderr
+
+
+def test_the_records_of_a_batch_are_written_at_once(web, monkeypatch):
+    written, sync = [], os.fsync
+    monkeypatch.setattr(os, "fsync", lambda opened: written.append(sync(opened)))
+    content = volume.png(Image.new("L", (64, 64), 99))
+    costs = []
+    for images in (1, 1, 5):
+        written.clear()
+        files = [(io.BytesIO(content), "a.png") for _ in range(images)]
+        assert web.post("/predict/batch", data={"file": files}).status_code == 200
+        costs.append(len(written))
+    assert costs[1] == costs[2] > 0  # the first one has made the file as well
+
+
 def test_a_batch_has_a_record_for_each_answer(web, tmp_path):
     images = [volume.png(Image.new("L", (64, 64), grey)) for grey in (9, 99)]
     several = medical.nifti(np.zeros((64, 64, 3), np.int16))  # of which no slice is chosen

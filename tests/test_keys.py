@@ -54,6 +54,17 @@ def test_a_file_that_holds_something_else_is_refused(file, text):
         keys.Keys(file)
 
 
+@pytest.mark.parametrize("change", [lambda file: file.write_text("damaged\n"), lambda file: file.unlink()])
+def test_where_the_file_cannot_be_read_any_more_nobody_gets_in(file, capsys, change):
+    allowed = {"Authorization": f"Bearer {add(file, 'a', capsys)}"}
+    web = create_app({"API_KEYS": str(file)}).test_client()
+    assert web.get("/", headers=allowed).status_code == 200
+    change(file)
+    for _ in range(2):
+        assert web.get("/", headers=allowed).status_code == 500
+    assert web.get("/health/live").status_code == 200
+
+
 def test_every_endpoint_but_the_open_ones_needs_a_key(file, capsys):
     key = add(file, "a", capsys)
     app = create_app({"API_KEYS": str(file)})

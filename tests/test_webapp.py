@@ -323,6 +323,19 @@ def test_the_accept_header_chooses_the_shape(web, accept, kind):
     assert answer.mimetype.endswith(kind)
 
 
+@pytest.mark.parametrize(("is_loaded", "status", "code"), [
+    (True, 404, "no_explanation"), (False, 503, "model_not_ready")])
+def test_only_of_a_network_that_is_loaded_it_is_said_that_it_has_no_heatmaps(web, monkeypatch, is_loaded, status, code):
+    def unknown(*_arguments):
+        raise client.errors.unknown_model("custom")
+
+    monkeypatch.setattr(client.Classifier, "is_live", lambda _self: True)
+    monkeypatch.setattr(client.Classifier, "models", lambda *_arguments: {"custom": is_loaded})
+    monkeypatch.setattr(client.Classifier, "answer_with_heatmaps", unknown)
+    answer = web.post("/explain", **form(file=upload(picture())))
+    assert (answer.status_code, answer.json["code"]) == (status, code)
+
+
 def test_all_slots_taken_is_busy(dead_port):
     app = create_app({"TRITON_URL": dead_port, "MAX_IN_FLIGHT": 1})
     with app.extensions["services"].slots:
@@ -615,3 +628,21 @@ def test_what_a_refused_request_sends_without_end_is_not_read_for_ever():
         with pytest.raises(ConnectionResetError):
             uploads.read_rest(body, seconds)
 
+
+class Dripping(io.BytesIO):
+    """A body that comes byte by byte."""
+
+    def readinto(self, buffer):
+        gevent.sleep(0.01)
+        return super().readinto(memoryview(buffer)[:1])
+
+    def read(self, _size=-1):
+        gevent.sleep(0.01)
+        return super().read(1)
+
+
+def test_an_upload_that_drips_is_given_up(dead_port):
+    web = create_app({"TRITON_URL": dead_port, "UPLOAD_TIMEOUT": 0.1}).test_client()
+    fields = form(file=upload(bytes(99)))
+    answer = web.post("/predict", input_stream=Dripping(fields.pop("data")), **fields)
+    assert (answer.status_code, answer.json["code"]) == (408, "upload_too_slow")

@@ -17,6 +17,9 @@ from urllib3.filepost import encode_multipart_formdata
 
 from tests.conftest import PROJECT
 from tests.support.site import encoded, published
+from webapp.settings import Settings
+from webapp.uploads import BATCH_FILES
+from webapp.views import BATCH_CONCURRENCY
 
 BURST = 25
 """Images of one address that the page itself takes at once."""
@@ -164,6 +167,13 @@ def test_a_page_that_is_down_is_told_as_the_pages_own_errors(tmp_path):
         status, headers, body = ask(port, "GET", "/health")
     assert status == 503 and headers["Retry-After"]
     check_error(headers, body, "server_unavailable")
+
+
+def test_the_proxy_waits_longer_than_a_batch_may_take():
+    text = (PROJECT / "docs/nginx.conf").read_text()
+    seconds = re.search(r"location = /predict/batch \{[^}]*proxy_read_timeout (\d+)s;", text)[1]
+    rounds = -(-BATCH_FILES // BATCH_CONCURRENCY)
+    assert int(seconds) > rounds * Settings.model_fields["CLASSIFY_TIMEOUT"].default
 
 
 def test_what_stands_in_capitals_is_all_that_must_change():

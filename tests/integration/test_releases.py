@@ -286,6 +286,28 @@ def test_rollback_goes_back_along_what_was_current_and_was_not_rejected(tmp_path
     assert releases.rollback(store) == names[1]
 
 
+def test_rollback_looks_what_is_current_only_when_nobody_publishes(tmp_path):
+    store = tmp_path / "releases"
+    (store / "1-name").mkdir(parents=True)
+    releases.point(store, "1-name")  # nothing to go back to, which is not to be said of a store that is changing
+    with releases.alone(store), pytest.raises(ServingError, match="another one is at work"):
+        releases.rollback(store)
+
+
+def test_ctrl_c_says_which_release_is_current_now(tmp_path, monkeypatch, capsys):
+    def stopped(_repository, store, *_options):
+        releases.move(store, releases.PUBLISHED, "2-name")
+        raise KeyboardInterrupt
+
+    store = tmp_path / "releases"
+    for name in ("1-name", "2-name"):
+        (store / name).mkdir(parents=True)
+    releases.point(store, "1-name")
+    monkeypatch.setattr(releases, "publish", stopped)
+    assert releases.main(["publish", "--store", str(store)]) == 130
+    assert "Current: 2-name" in capsys.readouterr().err
+
+
 def test_what_happens_after_the_switch_is_no_failed_publication(tmp_path, monkeypatch, capsys):
     store = tmp_path / "releases"
     for name in ("1-name", "2-name"):

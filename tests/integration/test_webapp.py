@@ -433,6 +433,6 @@ def test_term_ends_no_accepted_request(server):
             os.kill(server.pid, signal.SIGSTOP)
             threading.Timer(4.0, os.kill, (server.pid, signal.SIGCONT)).start()
             answers = [pool.submit(predict, site, encoded("L", "PNG")) for _ in range(8)]
-            time.sleep(2)  # not asking /metrics how many there are: it waits for the stopped Triton as they do
+            time.sleep(2)
             assert not any(answer.done() for answer in answers)
         assert {answer.result()[0] for answer in answers} == {200}
