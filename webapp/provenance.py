@@ -12,7 +12,7 @@ from webapp.triton import served
 WITHDRAWN = (
     "The scores that were published in November 2026 for real slices are withdrawn: pictures of the public set occur "
     "mirrored and its patients were in training and test alike, so they measured memory. On scans of other sources the "
-    "network told scanners apart, not tumours; scores by patients and by sources will take their place.")
+    "network told scanners apart, not tumours; scores by patients and by sources took their place.")
 """Stands in place of the scores of a network whose test did not keep patients apart; in README and model card too."""
 
 
