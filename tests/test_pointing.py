@@ -183,8 +183,6 @@ def test_evaluate_plays_on_boxes_and_the_card_shows_it(tiny, phantoms, tmp_path,
 def real() -> tuple[list[dataset.Row], np.ndarray]:
     """The rows of the real test folder, and their boxes."""
     path, folder = DATA / "figshare_boxes.csv", DATA / "Testing"
-    if not path.is_file():
-        pytest.skip(f"no boxes of real images: {path} is absent")
     found = layouts.find(folder, contract.CLASSES).files
     digests = [files.digest(one.path) for one in found]
     known = patients.of_scan(found, digests, folder, patients.Patients(None))
@@ -193,11 +191,13 @@ def real() -> tuple[list[dataset.Row], np.ndarray]:
     return rows, boxes.of_rows(rows, path, "evaluate.boxes")
 
 
+@pytest.mark.real_data
 def test_every_real_slice_of_the_boxed_source_has_its_box_and_no_other_image(real):
     rows, around = real
     assert boxes.has(around).tolist() == [one.origin == "figshare" for one in rows] and boxes.has(around).any()
 
 
+@pytest.mark.real_data
 def test_real_meningiomas_are_brighter_in_the_box_than_on_the_other_side(real):
     """They take up the contrast agent: a box that is not mirrored with its image would lie on healthy tissue."""
     chosen = [(one, box) for one, box in zip(*real, strict=True)
