@@ -14,10 +14,10 @@ pytestmark = pytest.mark.skipif(sys.version_info < (3, 11), reason="atheris has 
 DAMAGED = """
 from tests.support import fuzz_decode
 canonical = fuzz_decode.decode.canonical
-fuzz_decode.decode.canonical = lambda data: canonical(data) + b"0"
+fuzz_decode.decode.canonical = lambda data: canonical(data)[:-1]
 fuzz_decode.main()
 """
-"""Fuzzes a decoder that changes its own answers once more."""
+"""Fuzzes a decoder whose answers it refuses itself."""
 
 
 def fuzz(*words: str) -> subprocess.CompletedProcess:
@@ -34,6 +34,6 @@ def test_no_bytes_get_past_the_decoder():
     assert int(re.search(r"number_of_executed_units: (\d+)", done.stderr)[1]) > known > 100
 
 
-def test_the_fuzzer_finds_a_decoder_that_changes_its_own_answers():
+def test_the_fuzzer_finds_a_decoder_that_lets_damage_through():
     done = fuzz("-c", DAMAGED)
-    assert done.returncode != 0 and "canonical bytes are changed again" in done.stdout + done.stderr
+    assert done.returncode != 0 and "Uncaught Python exception" in done.stdout + done.stderr
