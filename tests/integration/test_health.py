@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import time
+from urllib import request
 
 import psutil
 import pytest
@@ -48,6 +49,8 @@ def test_every_fault_is_seen_and_called_by_its_name(repository):
             assert answer["models"] == {"custom": answers, "resnet50": others, "ensemble": others}
             assert ask(site, "GET", "/health/ready")[0] == 503
             assert ask(site, "GET", "/health/live")[0] == 200
+            with request.urlopen(f"http://{site}/metrics", timeout=10) as numbers:  # as long as Prometheus waits
+                assert f'canary_up{{model="custom"}} {float(answers)}' in numbers.read().decode()
             status, headers, answer = predict(site, encoded("L", "PNG"))
             assert status == 503 and headers["Retry-After"]
             if number == signal.SIGSTOP:
