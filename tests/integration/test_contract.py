@@ -23,7 +23,7 @@ PICTURES = [encoded("L", "PNG"), encoded("RGB", "JPEG"), encoded("CMYK", "JPEG")
 schemathesis.openapi.format("binary", st.one_of(st.binary(), st.sampled_from(PICTURES)))
 # Bytes that are no image fit the description of a file, and are refused all the same.
 NOT_CHECKED = [schemathesis.checks.positive_data_acceptance]
-LEAST = {GenerationMode.POSITIVE: 700, GenerationMode.NEGATIVE: 700}
+LEAST = {GenerationMode.POSITIVE: 500, GenerationMode.NEGATIVE: 500}
 
 
 @pytest.fixture(scope="module")
@@ -51,4 +51,4 @@ def test_what_is_promised_is_kept(api, mode):
         with suppress(Unsatisfiable):  # nothing can be wrong in a question without parameters
             check()
     print(f"{mode}: {len(asked)} requests, {asked.count(200)} answered with 200")
-    assert len(asked) >= LEAST[mode] and 25 < asked.count(200) < len(asked)
+    assert len(asked) >= LEAST[mode] and 15 < asked.count(200) < len(asked)
