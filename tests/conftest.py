@@ -13,6 +13,9 @@ from stages.common import params
 PROJECT = Path(__file__).resolve().parents[1]
 ROAD = ("test_road.py", "test_interruptions.py")
 """Files whose tests share one road on phantoms, trained once; they take longest."""
+REAL_DATA = os.environ.get("BRAIN_MRI_DATA") or next(
+    (str(folder) for folder in [PROJECT.parent / "shared/data/brain-mri"] if folder.is_dir()), None)
+"""The folder with the public set as its publisher packs it, for tests marked real_data: Training/<class>/*.jpg."""
 skipped = []
 
 
@@ -28,9 +31,17 @@ def pytest_collectreport(report):
         skipped.append(report.nodeid)
 
 
-def pytest_collection_modifyitems(items):
-    """Let what takes longest begin first."""
+def pytest_report_header() -> str:
+    """Say which real images are tested with."""
+    return f"real data: {REAL_DATA or 'none, so that its tests are left out: BRAIN_MRI_DATA is not set'}"
+
+
+def pytest_collection_modifyitems(config, items):
+    """Let what takes longest begin first; leave out what needs real images where BRAIN_MRI_DATA names none."""
     items.sort(key=lambda item: item.path.name not in ROAD)
+    without = [item for item in items if not REAL_DATA and item.get_closest_marker("real_data")]
+    config.hook.pytest_deselected(items=without)
+    items[:] = [item for item in items if item not in without]
 
 
 class Files(LoadScopeScheduling):

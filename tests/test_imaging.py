@@ -3,12 +3,9 @@
 import io
 import os
 import pickle
-import random
 import re
-import struct
 import subprocess
 import sys
-import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
@@ -19,21 +16,24 @@ from PIL.PngImagePlugin import PngInfo
 
 import imaging
 from imaging import decode, depth, metadata, signatures
+from tests.support import hostile
+from tests.support.hostile import (
+    COLOUR,
+    GREY,
+    HEIGHT,
+    JPEG,
+    PNG,
+    RAMP,
+    WIDTH,
+    deep_colour,
+    encoded,
+    gif_comments,
+    png,
+    rows,
+)
 
-WIDTH, HEIGHT = 48, 32
 ORIENTATION = 0x0112
-# A gradient with a corner of ones beside zeros: no turn or flip leaves it as it was, and its percentiles are 0 and 1.
-RAMP = np.add.outer(np.arange(HEIGHT) * 2.0, np.arange(WIDTH)) / 109
-RAMP[:8, :8], RAMP[:8, 8:12] = 1, 0
-GREY = Image.fromarray(np.rint(RAMP * 255).astype(np.uint8))
-COLOUR = Image.merge("RGB", (GREY, ImageOps.mirror(GREY), ImageOps.flip(GREY)))
 DEEP = np.rint(RAMP * 3000).astype(np.uint16)
-
-
-def encoded(image, kind="PNG", **options):
-    buffer = io.BytesIO()
-    image.save(buffer, kind, **options)
-    return buffer.getvalue()
 
 
 def pixels(data):
@@ -43,119 +43,33 @@ def pixels(data):
         return np.asarray(image)
 
 
-def chunk(name, content):
-    return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
-
-
-def png(width, height, raw, bits=8, colour=0, interlace=0, extra=b"", stream=None):
-    header = struct.pack(">IIBBBBB", width, height, bits, colour, 0, 0, interlace)
-    stream = zlib.compress(raw) if stream is None else stream
-    return signatures.PNG + chunk(b"IHDR", header) + extra + chunk(b"IDAT", stream) + chunk(b"IEND", b"")
-
-
-def rows(array):
-    return b"".join(b"\0" + row.astype(array.dtype.newbyteorder(">")).tobytes() for row in array)
-
-
 def interlaced(array):
     """The seven passes of Adam7 (PNG specification, section 8)."""
     passes = ((0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1))
     return b"".join(rows(array[top::down, left::right]) for top, left, down, right in passes)
 
 
-def deep_colour(top):
-    values = np.repeat(np.rint(RAMP * top).astype(np.uint16)[..., None], 3, axis=2)
-    return png(WIDTH, HEIGHT, rows(values.reshape(HEIGHT, -1)), bits=16, colour=2)
-
-
-def flipped(data, position):
-    return data[:position] + bytes([data[position] ^ 0xFF]) + data[position + 1 :]
-
-
-def frames(kind):
-    return encoded(COLOUR, kind, save_all=True, append_images=[ImageOps.flip(COLOUR)])
-
-
-def many_scans(count):
-    segments = metadata.Jpeg.parse(encoded(COLOUR, "JPEG", progressive=True)).segments
-    return metadata.Jpeg(segments + segments[-1:] * count).stripped()
-
-
-def gif_comments(count, comment=b"\x21\xfe\x01a\0"):
-    return encoded(COLOUR, "GIF")[:-1] + comment * count + b";"
-
-
-JPEG, PNG = encoded(COLOUR, "JPEG"), encoded(COLOUR)
-
-BAD = {
-    "empty": (b"", "empty_file"),
-    "text renamed to .jpg": (b"these are not the pixels you are looking for", "unsupported_format"),
-    "random bytes": (random.Random(1).randbytes(5000), "unsupported_format"),
-    "PDF": (b"%PDF-1.7\n1 0 obj", "unsupported_format"),
-    "SVG": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "unsupported_format"),
-    "EPS": (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 64 64\n", "unsupported_format"),
-    "DICOM without anything": (bytes(128) + b"DICM" + bytes(200), "corrupt_image"),
-    "ICO, which Pillow could read": (encoded(COLOUR, "ICO"), "unsupported_format"),
-    "12-bit colour in 16 bits": (deep_colour(4095), "unsupported_format"),
-    "truncated JPEG": (JPEG[: len(JPEG) * 3 // 4], "corrupt_image"),
-    "JPEG without its end marker": (JPEG[:-2], "corrupt_image"),
-    "JPEG of three bytes": (JPEG[:3], "corrupt_image"),
-    "JPEG with a hundred scans": (many_scans(100), "corrupt_image"),
-    "JPEG with thousands of segments": (JPEG[:2] + b"\xff\xfe\0\2" * 5000 + JPEG[2:], "corrupt_image"),
-    "truncated PNG": (PNG[: len(PNG) // 2], "corrupt_image"),
-    "PNG without IEND": (PNG[:-12], "corrupt_image"),
-    "PNG with a wrong checksum in its pixels": (flipped(PNG, len(PNG) // 2), "corrupt_image"),
-    "PNG with a wrong checksum after whole pixels": (flipped(PNG, len(PNG) - 13), "corrupt_image"),
-    "PNG with a wrong checksum in its header": (flipped(PNG, 20), "corrupt_image"),
-    "PNG of 0 x 0": (png(0, 0, b""), "corrupt_image"),
-    "PNG with half of its rows": (png(64, 64, bytes(65 * 32)), "corrupt_image"),
-    "PNG whose pixels never end": (png(64, 64, bytes(65 * 64 * 1000)), "corrupt_image"),
-    "PNG with pixels that are no zlib": (png(64, 64, b"", stream=b"nonsense"), "corrupt_image"),
-    "PNG with 30000 chunks": (png(64, 64, bytes(65 * 64), extra=chunk(b"tEXt", b"a\0b") * 30000), "corrupt_image"),
-    "truncated GIF": (encoded(COLOUR, "GIF")[:-200], "corrupt_image"),
-    "GIF with a million comments": (gif_comments(1_000_000), "corrupt_image"),
-    "GIF with one comment of a million blocks": (
-        gif_comments(1, b"\x21\xfe" + b"\x01a" * 1_000_000 + b"\0"),
-        "corrupt_image",
-    ),
-    "truncated BMP": (encoded(COLOUR, "BMP")[:-200], "corrupt_image"),
-    "truncated WebP": (encoded(COLOUR, "WEBP")[:-20], "corrupt_image"),
-    "truncated TIFF": (encoded(COLOUR, "TIFF")[:-200], "corrupt_image"),
-    "TIFF of NaN only": (encoded(Image.fromarray(np.full((32, 32), np.nan, np.float32)), "TIFF"), "corrupt_image"),
-    "8 x 8": (encoded(Image.new("L", (8, 8))), "image_too_small"),
-    "300 x 15": (encoded(Image.new("L", (300, 15)), "JPEG"), "image_too_small"),
-    "PNG header of 20000 x 20000": (png(20000, 20000, bytes(20001)), "image_too_large"),
-    "PNG header of 10000 x 10000": (png(10000, 10000, bytes(10001)), "image_too_large"),
-    "PNG of 4097 x 4096": (png(4097, 4096, bytes(4098)), "image_too_large"),
-    "PNG of a million x 16": (png(1_000_000, 16, bytes(1_000_001)), "image_too_large"),
-    "more than 10 MiB": (JPEG + bytes(decode.MAX_BYTES), "file_too_large"),
-    "animated GIF": (frames("GIF"), "multiple_frames"),
-    "animated WebP": (frames("WEBP"), "multiple_frames"),
-    "animated PNG": (frames("PNG"), "multiple_frames"),
-    "TIFF of two pages": (frames("TIFF"), "multiple_frames"),
-}
+BAD = {name: (data, code) for name, data, code in hostile.files() if code}
 
 
 @pytest.mark.parametrize(("data", "code"), BAD.values(), ids=BAD)
 def test_bad_file_is_told_what_is_wrong_and_what_to_do(data, code):
-    started = time.process_time()
     with pytest.raises(imaging.ImageError) as caught:
         imaging.canonical(data)
     assert caught.value.code == code
     assert re.fullmatch(r"[A-Z].+\. [A-Z].+\.", str(caught.value)) and "0x" not in str(caught.value)
-    assert time.process_time() - started < 5
 
 
-def test_long_comment_does_not_keep_the_reader_busy():
-    data = gif_comments(1, b"\x21\xfe" + (b"\xff" + bytes(255)) * 40_000 + b"\0")  # Pillow joins these one by one
-    started = time.process_time()
-    imaging.canonical(data)
-    assert time.process_time() - started < 2
+def test_pillow_does_not_see_a_long_comment():
+    """It joins the blocks one by one, which takes minutes."""
+    plain, comment = encoded(COLOUR, "GIF"), b"\x21\xfe" + (b"\xff" + bytes(255)) * 40_000 + b"\0"
+    data = gif_comments(1, comment)
+    assert metadata.Gif.parse(data).stripped() == metadata.Gif.parse(plain).stripped()
+    assert imaging.canonical(data) == imaging.canonical(plain)
 
 
 def test_every_code_is_listed_and_reached():
-    of_slices = {"no_such_slice", "wrong_modality"}  # tests/test_slices.py
-    assert {code for _, code in BAD.values()} | of_slices == set(imaging.CODES)
+    assert {code for _, code in BAD.values()} | {"no_such_slice"} == set(imaging.CODES)
 
 
 def test_error_survives_the_way_between_processes():
@@ -201,8 +115,12 @@ GOOD = {
         8,
     ),
     "1-bit PNG": (encoded(BILEVEL), 255 * np.asarray(BILEVEL), 0),
-    "4-bit PNG": (png(16, 16, rows(np.full((16, 8), 0x0F, np.uint8)), bits=4), np.tile([0, 255], (16, 8)), 0),
-    "interlaced PNG": (png(WIDTH, HEIGHT, interlaced(np.asarray(GREY)), interlace=1), GREY, 0),
+    "4-bit PNG": (
+        png(16, 16, zlib.compress(rows(np.full((16, 8), 0x0F, np.uint8))), bits=4),
+        np.tile([0, 255], (16, 8)),
+        0,
+    ),
+    "interlaced PNG": (png(WIDTH, HEIGHT, zlib.compress(interlaced(np.asarray(GREY))), interlace=1), GREY, 0),
     "CMYK JPEG, stored inverted by Adobe": (encoded(ADOBE_CMYK, "JPEG", quality=95), GREY.convert("RGB"), 14),
     "CMYK TIFF": (encoded(ADOBE_CMYK, "TIFF"), GREY.convert("RGB"), 1),
     "16-bit PNG": (encoded(Image.fromarray(DEEP)), 255 * RAMP, 1),
@@ -331,7 +249,8 @@ def test_window_leaves_out_what_is_not_finite():
 
 def test_bomb_is_refused_before_it_is_decoded(tmp_path):
     bomb = tmp_path / "bomb.png"
-    bomb.write_bytes(png(7300, 7300, bytes(7300 * (3 * 7300 + 1)), colour=2))  # 160 MB of pixels in 160 KB
+    pixels = zlib.compress(bytes(7300 * (3 * 7300 + 1)))  # 160 MB in 160 KB
+    bomb.write_bytes(png(7300, 7300, pixels, colour=2))
     script = (
         "import resource, sys, imaging\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"

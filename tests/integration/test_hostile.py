@@ -39,6 +39,7 @@ def test_there_are_enough():
 def test_the_answer_is_right(site, case):
     status, answer = post(site, case)
     assert status in case.statuses, answer
+    assert not case.code or answer["code"] == case.code
     assert answer["success"] == (status == 200) and "Jane" not in json.dumps(answer)
 
 

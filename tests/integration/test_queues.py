@@ -46,6 +46,7 @@ def held(server):
         os.kill(server.pid, signal.SIGCONT)
 
 
+@pytest.mark.slow  # what it comes from is tested below: Triton serves without queue policies
 @pytest.mark.parametrize("network", NETWORKS)
 def test_of_two_requests_at_once_none_is_forgotten(classifier, scans, network):
     def ask(number):

@@ -10,8 +10,7 @@ import pytest
 from stages.data import copies, grouping, patients, reading, splitting
 from tests.support.road import DATA
 
-if not (DATA / "patients.csv").is_file():
-    pytest.skip("the public set is not there with its patients: name it by BRAIN_MRI_DATA", allow_module_level=True)
+pytestmark = pytest.mark.real_data
 
 
 @pytest.fixture(scope="module")

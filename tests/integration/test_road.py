@@ -21,7 +21,7 @@ from serving.server import Server
 from stages.data import dataset
 from stages.networks.registry import NETWORKS
 from tests.integration.test_published import directly
-from tests.support.road import REAL, clone, overrides, run
+from tests.support.road import DATA, clone, overrides, run
 from tests.support.site import published
 
 TOLERANCE = {"float32": 2e-4, "bfloat16": 1e-2}
@@ -31,10 +31,8 @@ TOLERANCE = {"float32": 2e-4, "bfloat16": 1e-2}
 @pytest.fixture(scope="module")
 def real_road(tmp_path_factory):
     """A clone in which the pipeline ran on a few real slices."""
-    if REAL is None:
-        pytest.skip("no real images: neither dataset/Training nor the shared brain-mri folder exists")
     folder = clone(tmp_path_factory.mktemp("real"))
-    run(["dvc", "exp", "run", *overrides(**{"prepare.source": REAL.resolve()})], folder)
+    run(["dvc", "exp", "run", *overrides(**{"prepare.source": (DATA / "Training").resolve()})], folder)
     return folder
 
 
@@ -69,7 +67,8 @@ def test_git_sees_results_only(phantom_road):
     assert places <= {"params.yaml", "dvc.lock", "reports", "model_repository", "plots", "MODEL_CARD.md"}
 
 
-@pytest.mark.parametrize("road, source", [("phantom_road", contract.PHANTOM), ("real_road", "/Training")])
+@pytest.mark.parametrize("road, source", [
+    ("phantom_road", contract.PHANTOM), pytest.param("real_road", "/Training", marks=pytest.mark.real_data)])
 def test_the_page_answers_from_what_was_exported(road, source, request):
     folder = request.getfixturevalue(road)
     row = dataset.read_manifest("test", folder / dataset.FOLDER)[0]
@@ -87,15 +86,14 @@ def test_the_page_answers_from_what_was_exported(road, source, request):
             assert got["data_source"].endswith(source)
 
 
+@pytest.mark.real_data
 def test_the_published_network_is_pulled_served_and_answers_as_published(tmp_path):
-    if REAL is None:
-        pytest.skip("no real images: neither dataset/Training nor the shared brain-mri folder exists")
     folder = clone(tmp_path)
     run(["dvc", "pull", "-r", "published", "published/model_repository"], folder)
     table, = folder.glob("published/run/reports/evaluate/*/predictions.csv")
     with table.open(newline="") as file:
         wanted = {row["digest"]: row for row in csv.DictReader(file)}
-    encoded = [imaging.read(path) for path in imaging.find(REAL / "meningioma")[:80]]
+    encoded = [imaging.read(path) for path in imaging.find(DATA / "Training/meningioma")[:80]]
     tested = [one for one in encoded if imaging.digest(one)[:16] in wanted]
     assert len(tested) > 3
     rows = [wanted[imaging.digest(one)[:16]] for one in tested]
@@ -112,11 +110,13 @@ def test_the_published_network_is_pulled_served_and_answers_as_published(tmp_pat
             assert list(got.probabilities.values()) == pytest.approx(expected, abs=changed + 1e-3)
 
 
+@pytest.mark.real_data
 def test_real_slices_are_grouped_and_none_is_left_out(real_road):
     report = json.loads((real_road / "reports/prepare/data.json").read_text())
     assert report["images"] == 60 and report["unreadable"] == 0 and report["label_conflicts"] == 0
 
 
+@pytest.mark.real_data
 def test_no_real_image_would_enter_git(real_road):
     run(["git", "add", "-A"], real_road)
     added = run(["git", "diff", "--cached", "--name-only"], real_road).stdout.split()

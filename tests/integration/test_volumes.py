@@ -140,13 +140,14 @@ def large_picture() -> bytes:
 def test_a_large_file_holds_nobody_up(site, make, path, fields):
     large, answers = make(), []
     sender = threading.Thread(target=lambda: answers.append(post(site, path, large, **fields)))
+    begun, waits = time.monotonic(), []
     sender.start()
-    waits = []
     while sender.is_alive():
         started = time.monotonic()
         assert ask(site, "GET", "/health/live")[0] == 200
         waits.append(time.monotonic() - started)
-    assert answers[0][0] == 200 and max(waits) < 0.5
+    whole = time.monotonic() - begun
+    assert answers[0][0] == 200 and max(waits) < whole / 2  # held up, one of them would wait for all of the work
 
 
 def test_many_large_files_leave_room_for_others(site):

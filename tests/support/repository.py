@@ -1,11 +1,13 @@
 """A small model repository for tests, written by the real export: two tiny untrained networks at 32 x 32 pixels."""
 
 import json
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from core import contract, manifest
+from core import contract, manifest, triton_config
+from imaging import golden
 
 SIZE, MAX_BATCH_SIZE = 32, 8
 NETWORKS = ("custom", "resnet50")
@@ -43,6 +45,18 @@ def write(folder: Path, first_seed: int = 0, facts: dict[str, str] = FACTS) -> N
         shown = facts | titles[name] | RUNTIMES[name]
         config.write(folder, config.classifier(name, shown, MAX_BATCH_SIZE))
     manifest.write(folder)
+
+
+def with_wrong_numbers(repository: Path, folder: Path) -> Path:
+    """Copy a repository to a folder and return it: its custom network was exported with other answers than it gives."""
+    shutil.copytree(repository, folder)
+    path = folder / contract.classifier("custom") / triton_config.FILE
+    config = triton_config.read(path)
+    wrong = ["0.0 1.0 0.0 0.0"] * len(golden.DISCS)  # the class that it takes them for least
+    triton_config.set_parameters(config, {contract.GOLDEN: "; ".join(wrong)})
+    triton_config.write(path, config)
+    manifest.write(folder)
+    return folder
 
 
 def _network(seed: int):

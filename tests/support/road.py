@@ -6,13 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, REAL_DATA
 
-NAMED = os.environ.get("BRAIN_MRI_DATA")
-DATA = Path(NAMED or PROJECT.parent / "shared/data/brain-mri")
-"""Real images, as their publisher packs them: Training/<class>/*.jpg; elsewhere than here with BRAIN_MRI_DATA."""
-REAL = next((path for path in ([] if NAMED else [PROJECT / "dataset/Training"]) + [DATA / "Training"]
-             if path.is_dir()), None)
+DATA = Path(REAL_DATA or "")
+"""Real images, for tests marked real_data."""
 SMALL = {
     "prepare.image_size": 64, "prepare.phantom_per_class": 15, "prepare.max_per_class": 15, "train.epochs": 2,
     "train.batch_size": 8, "train.start.epochs": 0, "train_resnet.weights": "none",
