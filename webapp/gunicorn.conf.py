@@ -77,8 +77,8 @@ def refuse_taken_port() -> None:
         try:
             probe.bind(address)
         except OSError as error:
-            sys.exit(f"Expected an address that is free. Received: {bind} ({error.strerror}). Stop the program that has "
-                     "it, or choose another with PORT or BIND, such as PORT=5001.")
+            sys.exit(f"Expected an address that is free. Received: {bind} ({error.strerror}). Stop the program that "
+                     "has it, or choose another with PORT or BIND, such as PORT=5001.")
 
 
 def on_starting(server: object) -> None:
