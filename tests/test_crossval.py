@@ -20,6 +20,7 @@ from stages.common import command
 from stages.data import dataset
 from stages.folds import assignment, stored
 from stages.folds.params import Crossval
+from stages.networks import registry
 from stages.networks.registry import Network
 from stages.scoring import answers, calibration
 from stages.training import state
@@ -43,8 +44,8 @@ def recipe(own, train, size) -> Recipe:
 def networks():
     """Let the pipeline have two small networks instead of its own, whose trainings take ten times as long."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(crossval, "NETWORKS", {name: Network(name, name, "train_custom", "") for name in ("one", "two")})
-        for network in crossval.NETWORKS.values():
+        patch.setattr(registry, "NETWORKS", {name: Network(name, name, "train_custom", "") for name in ("one", "two")})
+        for network in registry.NETWORKS.values():
             patch.setitem(sys.modules, network.module, SimpleNamespace(recipe=recipe))
         yield
 
@@ -220,9 +221,9 @@ def test_too_few_groups_of_a_class_are_refused(few, expected):
 
 
 def test_an_unknown_network_is_refused():
-    assert [network.name for network in crossval.chosen(["two"])] == ["two"]
+    assert [network.name for network in registry.chosen(["two"], "crossval.networks")] == ["two"]
     with pytest.raises(command.StageError, match="names of one, two. Received: 'vgg'"):
-        crossval.chosen(["one", "vgg"])
+        registry.chosen(["one", "vgg"], "crossval.networks")
 
 
 def test_splits_that_take_no_part_are_named():
