@@ -89,14 +89,15 @@ def published(run: Path) -> str:
     scores = json.loads((run / "reports/evaluate/metrics.json").read_text())
     network, = json.loads((run / "reports/evaluate/decision.json").read_text())
     own = scores[network]
-    lines = ["| scored on | people | images | macro F1 | tumours called notumor | specificity | ECE |",
-             "|---|---|---|---|---|---|---|",
+    lines = ["| scored on | people | images | macro F1 | tumours called notumor | specificity | ECE | sent to review |",
+             "|---|---|---|---|---|---|---|---|",
              f"| the test split | {reporting.people(scores)} | {scores['images']} | {intervals.shown(own, 'macro_f1')} "
              f"| {intervals.shown(own, 'missed', 'tumour')} | {intervals.shown(own, 'specificity', 'tumour')} "
-             f"| {intervals.shown(own, 'ece')} |"]
-    lines += [f"| {name} | {reporting.people(one)} | " + " | ".join(
-        reporting.source_score(one, key) for key in ("images", "macro_f1", "missed", "specificity", "ece")) + " |"
-        for name, one in own["sources"].items()]
+             f"| {intervals.shown(own, 'ece')} | {1 - own['review']['coverage']:.3f} |"]
+    keys = ("images", "macro_f1", "missed", "specificity", "ece", "reviewed")
+    for name, one in own["sources"].items():
+        cells = [name, reporting.people(one), *(reporting.source_score(one, key) for key in keys)]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
 
 
