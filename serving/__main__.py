@@ -89,7 +89,7 @@ def main(argv: list[str] | None = None) -> int:
             start_timeout=options.start_timeout,
             cancelled=lambda: bool(signals.received),
         ) as server:
-            print(f"Triton is ready on {server.url}: {', '.join(server.networks)}", file=sys.stderr, flush=True)
+            print(f"Ready: Triton on {server.url} serves {', '.join(server.networks)}", file=sys.stderr, flush=True)
             return supervise(server, options.command, signals, store=store, drain=options.drain)
     except (ServingError, OSError) as error:
         if signals.received:

@@ -242,7 +242,7 @@ def test_serving_ends_with_its_command_and_leaves_nothing(repository):
     process = serve(repository, "--", sys.executable, "-c", CHILD)
     errors = process.communicate(timeout=120)[1]
     assert process.returncode == 7, errors
-    assert "Triton is ready on 127.0.0.1:" in errors
+    assert "Ready: Triton on 127.0.0.1:" in errors
     name = f"run-{process.pid}-"
     assert not remains(name) and not list((repository.parent / ".serving").glob(f"{name}*"))
 
