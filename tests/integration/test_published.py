@@ -54,7 +54,7 @@ def test_a_thousand_real_slices(tmp_path):
         answers = list(pool.map(classifier.classify, images))
     got = np.array([list(answer.probabilities.values()) for answer in answers])
     wanted = directly(tmp_path / "models", network, images)
-    assert np.ptp(wanted, axis=0).min() > 0.9
+    assert np.ptp(wanted, axis=0).min() > 0.5  # every class is told from the others
     same = (got.argmax(1) == wanted.argmax(1)).mean()
     if precision == "int8":
         assert same >= quantization.INT8_SAME_CLASS
